@@ -1,0 +1,1 @@
+"""The evidence: every method on every task, with intervals and a report."""

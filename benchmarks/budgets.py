@@ -1,0 +1,45 @@
+"""How much a benchmark trains and asks, and with which settings: one table, so that tuning is changing data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..experts.errors import FinLoraError
+from ..experts.train import ExpertSettings
+from ..router.train import RouterTrainingSettings
+from ..router.xlora import XLoRASettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Sizes and settings of one benchmark."""
+
+    train_examples: int = 2000
+    """Most training examples of a task, for its expert, for the multi-task adapter and for the router."""
+    test_examples: int = 200
+    """Most test questions of a task."""
+    router_examples: int = 500
+    """Most training examples of a task that the router learns from."""
+    routing_examples: int = 32
+    """Test questions of a task over which scalings are averaged for the routing map."""
+    answer_batch_size: int = 32
+    """Most questions answered at once."""
+    expert: ExpertSettings = field(default_factory=ExpertSettings)
+    """How experts and the multi-task adapter are trained."""
+    router: RouterTrainingSettings = field(default_factory=RouterTrainingSettings)
+    """How routers are trained."""
+    xlora: XLoRASettings = field(default_factory=XLoRASettings)
+    """Shape of the routers."""
+
+    def __post_init__(self) -> None:
+        """Reject sizes that no run could have."""
+        for name in ("train_examples", "test_examples", "router_examples", "routing_examples", "answer_batch_size"):
+            if getattr(self, name) < 1:
+                raise FinLoraError(f"Budget.{name} must be at least 1, got {getattr(self, name)}.")
+
+
+BUDGETS: dict[str, Budget] = {
+    "embedded": Budget(),
+    "real": Budget(),
+}
+"""Budget of each suite on the embedded base."""

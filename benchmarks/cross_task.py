@@ -1,0 +1,195 @@
+"""The cross-task benchmark: trains all that is compared, asks every method every task, and reports.
+
+Start reading at `benchmark`. A run lives in one folder and goes on from there after any interruption.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import filelock
+import psutil
+import torch
+from tqdm.auto import tqdm
+
+from ..experts.atomic_write import write_json
+from ..experts.base_model import EMBEDDED_BASE, QUANTIZATIONS
+from ..experts.errors import FinLoraError
+from ..experts.provenance import examples_sha256
+from ..experts.tasks import Example, get_task, write_examples
+from ..experts.tasks.sampling import sample_groups
+from ..experts.tasks.suites import get_suite
+from .budgets import BUDGETS, Budget
+from .jobs import Workshop, plan_jobs, training_jobs
+from .layout import SPLITS, RunLayout
+from .methods import make_methods
+from .pool import Finished, Job, run_jobs
+from .report import build_report
+from .results import write_results
+from .run_config import RunConfig, claim
+from .scoring import compute_results, read_cells, read_job_costs
+
+RESAMPLES = 10_000
+BYTES_FOR_A_WORKER = 2 * 2**30
+
+
+def benchmark(
+    suite: str,
+    *,
+    name: str | None = None,
+    base: str = EMBEDDED_BASE,
+    quantization: str = "nf4",
+    tasks: Sequence[str] | None = None,
+    router_seeds: Sequence[int] = (0, 1, 2),
+    seed: int = 0,
+    budget: Budget | None = None,
+    runs: Path = Path("runs"),
+    workers: int | None = None,
+) -> RunLayout:
+    """Run a benchmark, or go on with it, and write its report.
+
+    Args:
+        suite: Name of the suite of tasks.
+        name: Name of the run's folder; the suite's by default.
+        base: Name of the base.
+        quantization: How to store the base: `none`, `int8` or `nf4`.
+        tasks: Some of the suite's tasks; all by default.
+        router_seeds: Seeds of the routers, one router each.
+        seed: Seed of experts, samples and bootstrap.
+        budget: Sizes and settings; the suite's by default.
+        runs: Folder of all runs.
+        workers: Number of processes; by default one on CUDA, else one a core as far as memory goes. The scores do not
+            depend on it.
+
+    Returns:
+        The run's folder with `results.jsonl`, `report.html`, `report.md`, `results.svg` and `mixture`.
+
+    Raises:
+        FinLoraError: The suite or a task is unknown, the folder holds another run or is in use, or a job failed.
+    """
+    config, examples = _resolve(
+        suite,
+        tasks=tuple(tasks or get_suite(suite).tasks),
+        base=base,
+        quantization=quantization,
+        router_seeds=tuple(router_seeds),
+        seed=seed,
+        budget=budget or BUDGETS[suite],
+    )
+    layout = RunLayout(runs / (name or suite))
+    layout.folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(layout.lock)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise FinLoraError(f"Another process works on {layout.folder}; wait for it, or choose another --name.") from None
+    with lock:
+        claim(layout.config, config)
+        for (task, split), asked in examples.items():
+            if not layout.examples(task, split).exists():
+                write_examples(layout.examples(task, split), asked)
+        _run(layout, plan_jobs(layout, config), partial(Workshop, layout, config), workers or default_workers())
+        summarize(layout, config)
+    return layout
+
+
+def summarize(layout: RunLayout, config: RunConfig) -> None:
+    """Compute the numbers of a run whose jobs are done, and write its report."""
+    methods = make_methods(config.tasks, config.router_seeds)
+    scalings = {
+        str(seed): json.loads(layout.scalings(seed).read_text(encoding="utf-8")) for seed in config.router_seeds
+    }
+    write_json(layout.routing, {"experts": list(config.tasks), "seeds": scalings})
+    results = compute_results(
+        read_cells(layout, methods, config.tasks),
+        methods,
+        config.tasks,
+        read_job_costs(layout, training_jobs(config)),
+        seed=config.seed,
+        resamples=config.resamples,
+        config_hash=config.hash,
+    )
+    write_results(layout.results, results)
+    build_report(layout)
+
+
+def default_workers() -> int:
+    """One process on CUDA, else one a core as far as memory goes."""
+    if torch.cuda.is_available():
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, psutil.virtual_memory().available // BYTES_FOR_A_WORKER))
+
+
+def _resolve(
+    suite: str,
+    *,
+    tasks: tuple[str, ...],
+    base: str,
+    quantization: str,
+    router_seeds: tuple[int, ...],
+    seed: int,
+    budget: Budget,
+) -> tuple[RunConfig, dict[tuple[str, str], list[Example]]]:
+    if quantization not in QUANTIZATIONS:
+        raise FinLoraError(f"No quantization {quantization!r}; choose one of {', '.join(QUANTIZATIONS)}.")
+    if len(tasks) < 2 or len(set(tasks)) != len(tasks):
+        raise FinLoraError(f"A benchmark compares at least two different tasks, given are: {', '.join(tasks)}.")
+    if not router_seeds or len(set(router_seeds)) != len(router_seeds):
+        raise FinLoraError("Give at least one router seed, each once.")
+    limits = {"train": budget.train_examples, "test": budget.test_examples}
+    examples = {
+        (task, split): sample_groups(get_suite(suite).examples(task, split), limits[split], seed)
+        for task in tasks
+        for split in SPLITS
+    }
+    for (task, split), found in examples.items():
+        if not found:
+            raise FinLoraError(f"The {suite} suite has no {split} examples of {task}; leave the task out.")
+    data = {
+        task: {
+            "version": get_task(task).version,
+            **{
+                split: {"n": len(examples[task, split]), "sha256": examples_sha256(examples[task, split])}
+                for split in SPLITS
+            },
+        }
+        for task in tasks
+    }
+    config = RunConfig(
+        suite=suite,
+        tasks=tasks,
+        base=base,
+        quantization=quantization,
+        seed=seed,
+        router_seeds=router_seeds,
+        resamples=RESAMPLES,
+        budget=budget,
+        data=data,
+    )
+    return config, examples
+
+
+def _run(layout: RunLayout, jobs: Sequence[Job], make_state: Callable[[], Workshop], workers: int) -> None:
+    done = sum(job.is_done() for job in jobs)
+    with tqdm(total=len(jobs), initial=done, unit="job", desc=layout.folder.name, dynamic_ncols=True) as bar:
+
+        def finished(news: Finished) -> None:
+            path = layout.cost(news.job.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, news.returned)
+            bar.update()
+
+        run_jobs(
+            jobs,
+            make_state=make_state,
+            workers=workers,
+            log_folder=layout.logs,
+            started=lambda names: bar.set_postfix_str(", ".join(names)),
+            finished=finished,
+        )
+        bar.set_postfix_str("")

@@ -1,0 +1,230 @@
+"""The jobs of a benchmark run: train experts, the multi-task adapter and routers; answer; look where routers route."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+from transformers import set_seed
+
+from ..experts.adapter import METADATA_FILE
+from ..experts.atomic_write import write_json
+from ..experts.base_model import Base, load_base
+from ..experts.run_folder import is_finished
+from ..experts.tasks import Example, get_task, read_examples
+from ..experts.tasks.sampling import sample_groups
+from ..experts.train import ExpertSettings, train_expert
+from ..moe.bank import ExpertBank
+from ..moe.checkpoint import MIXTURE_FILE, save_mixture
+from ..moe.mixture import MixtureForCausalLM
+from ..router import load_mixture
+from ..router.train import train_router
+from ..router.xlora import XLoRARouter
+from .evaluate import evaluate_model
+from .layout import RunLayout
+from .measure import measured
+from .methods import Method, expert_job, make_methods, router_job
+from .pool import Job
+from .predictions import write_predictions
+from .routing import mean_scalings
+from .run_config import RunConfig
+
+MULTITASK = "multitask"
+
+
+@dataclass
+class Workshop:
+    """What a worker keeps from job to job.
+
+    Attributes:
+        layout: The run's folder.
+        config: Its configuration.
+    """
+
+    layout: RunLayout
+    config: RunConfig
+
+    @cached_property
+    def base(self) -> Base:
+        """The base, loaded once; every job leaves it as it was."""
+        return load_base(self.config.base, self.config.quantization)
+
+    @cached_property
+    def methods(self) -> dict[str, Method]:
+        """The run's methods."""
+        return make_methods(self.config.tasks, self.config.router_seeds)
+
+    def examples(self, task: str, split: str) -> list[Example]:
+        """Examples of one split of a task, as stored in the run's folder."""
+        return read_examples(self.layout.examples(task, split))
+
+
+def plan_jobs(layout: RunLayout, config: RunConfig) -> list[Job]:
+    """All jobs of a run, the longest and most needed first.
+
+    The multi-task adapter takes as long as all experts together, so it starts first and they share the other workers.
+    """
+    experts = tuple(expert_job(task) for task in config.tasks)
+    jobs = [_training_job(layout, MULTITASK, train_multitask)]
+    jobs += [_training_job(layout, expert_job(task), train_task_expert, task=task) for task in config.tasks]
+    jobs += [
+        _training_job(layout, router_job(seed), train_seed_router, needs=experts, result=MIXTURE_FILE, seed=seed)
+        for seed in config.router_seeds
+    ]
+    for method in make_methods(config.tasks, config.router_seeds).values():
+        jobs += _answering_jobs(layout, config, method)
+    for seed in config.router_seeds:
+        path = layout.scalings(seed)
+        jobs.append(_job(f"scalings/{seed}", path.exists, look_at_router, (router_job(seed),), seed=seed))
+    first = router_job(config.router_seeds[0])
+    jobs.append(_job("mixture", (layout.mixture / MIXTURE_FILE).exists, assemble_mixture, (first,)))
+    return jobs
+
+
+def training_jobs(config: RunConfig) -> list[str]:
+    """Names of the jobs that train something."""
+    return [MULTITASK, *map(expert_job, config.tasks), *map(router_job, config.router_seeds)]
+
+
+def train_task_expert(workshop: Workshop, *, task: str) -> None:
+    """Train the expert of one task."""
+    train_expert(
+        task,
+        workshop.examples(task, "train"),
+        workshop.base,
+        workshop.layout.expert(task),
+        dataclasses.replace(workshop.config.budget.expert, seed=workshop.config.seed),
+        task_version=get_task(task).version,
+    )
+
+
+def train_multitask(workshop: Workshop) -> None:
+    """Train one adapter on the examples of all tasks."""
+    config = workshop.config
+    examples = [example for task in config.tasks for example in workshop.examples(task, "train")]
+    settings = multitask_settings(config.budget.expert, len(config.tasks))
+    train_expert(
+        MULTITASK,
+        examples,
+        workshop.base,
+        workshop.layout.multitask,
+        dataclasses.replace(settings, seed=config.seed),
+    )
+
+
+def multitask_settings(settings: ExpertSettings, task_count: int) -> ExpertSettings:
+    """The experts' recipe for one adapter with the parameters, steps and update scale of all of them together."""
+    growth = math.sqrt(task_count) if settings.method == "rslora" else task_count
+    return dataclasses.replace(
+        settings,
+        rank=settings.rank * task_count,
+        alpha=settings.alpha * growth,
+        max_steps=None if settings.max_steps is None else settings.max_steps * task_count,
+    )
+
+
+def train_seed_router(workshop: Workshop, *, seed: int) -> None:
+    """Train the X-LoRA router of one seed on all tasks, experts and base frozen."""
+    config, base = workshop.config, workshop.base
+    bank = ExpertBank.from_folders({task: workshop.layout.expert(task) for task in config.tasks}, base)
+    set_seed(seed)
+    router = XLoRARouter(
+        config.budget.xlora,
+        d_model=base.model.config.get_text_config(decoder=True).hidden_size,
+        module_count=bank.module_count,
+        expert_count=bank.expert_count,
+    )
+    examples = {
+        task: sample_groups(workshop.examples(task, "train"), config.budget.router_examples, config.seed)
+        for task in config.tasks
+    }
+    train_router(
+        MixtureForCausalLM.build(base, bank, router),
+        examples,
+        workshop.layout.router(seed),
+        dataclasses.replace(config.budget.router, seed=seed),
+    )
+
+
+def answer_cell(workshop: Workshop, *, method: str, seed: int | None, task: str) -> None:
+    """Let one method answer the test questions of one task."""
+    layout, base = workshop.layout, workshop.base
+    open_method = workshop.methods[method].open
+    if open_method is None:
+        raise ValueError(f"{method} has no answers of its own")
+    with open_method(layout, base, seed) as model:
+        predictions, summary = evaluate_model(
+            model,
+            base,
+            get_task(task),
+            workshop.examples(task, "test"),
+            label=method if seed is None else f"{method}:{seed}",
+            batch_size=workshop.config.budget.answer_batch_size,
+        )
+    write_predictions(layout.cell(method, seed, task), predictions, summary)
+
+
+def look_at_router(workshop: Workshop, *, seed: int) -> None:
+    """Average the scalings of one router over test questions of every task."""
+    mixture = load_mixture(workshop.layout.router(seed), base=workshop.base)
+    limit = workshop.config.budget.routing_examples
+    maps = {
+        task: mean_scalings(mixture, workshop.base.tokenizer, workshop.examples(task, "test")[:limit])
+        for task in workshop.config.tasks
+    }
+    path = workshop.layout.scalings(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {tokens: {task: one[tokens] for task, one in maps.items()} for tokens in ("prompt", "answer")})
+
+
+def assemble_mixture(workshop: Workshop) -> None:
+    """Save the mixture with the first router where users look for it."""
+    first = workshop.layout.router(workshop.config.router_seeds[0])
+    save_mixture(load_mixture(first, base=workshop.base), workshop.layout.mixture)
+
+
+def _answering_jobs(layout: RunLayout, config: RunConfig, method: Method) -> list[Job]:
+    if method.open is None:
+        return []
+    return [
+        _job(
+            "/".join(layout.cell(method.name, seed, task).relative_to(layout.folder).with_suffix("").parts),
+            layout.cell(method.name, seed, task).exists,
+            answer_cell,
+            tuple(part.format(seed=seed) for part in method.parts),
+            method=method.name,
+            seed=seed,
+            task=task,
+        )
+        for seed in method.seeds
+        for task in config.tasks
+    ]
+
+
+def _training_job(
+    layout: RunLayout,
+    name: str,
+    step: Callable[..., None],
+    *,
+    needs: tuple[str, ...] = (),
+    result: str = METADATA_FILE,
+    **arguments: Any,
+) -> Job:
+    return _job(name, partial(is_finished, layout.folder / name, result=result), step, needs, **arguments)
+
+
+def _job(
+    name: str, is_done: Callable[[], bool], step: Callable[..., None], needs: tuple[str, ...], **arguments: Any
+) -> Job:
+    return Job(name, is_done, partial(run_measured, step=step, arguments=arguments), needs)
+
+
+def run_measured(workshop: Workshop, *, step: Callable[..., None], arguments: dict[str, Any]) -> dict[str, float]:
+    """Run one job and return what it cost."""
+    with measured() as cost:
+        step(workshop, **arguments)
+    return dataclasses.asdict(cost)

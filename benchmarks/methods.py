@@ -1,0 +1,117 @@
+"""The table of methods: what each one is, how its model is made, and which trained parts it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..experts.base_model import Base
+from .layout import RunLayout
+from .models import open_adapter, open_base, open_mixture, open_uniform
+
+Opener = Callable[[RunLayout, Base, "int | None"], AbstractContextManager[nn.Module]]
+EXPERT_PREFIX = "expert:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One way to answer all tasks.
+
+    Attributes:
+        name: Its name in files.
+        title: Its name in reports.
+        explanation: One sentence for a newcomer.
+        colour: Its colour in every plot.
+        open: Makes its model from (run, base, router seed); None if its answers are taken from other methods.
+        parts: Names of the training jobs whose results it needs; `{seed}` stands for the router seed.
+        seeds: Router seeds it is run with, (None,) if it has no router.
+    """
+
+    name: str
+    title: str
+    explanation: str
+    colour: str
+    open: Opener | None
+    parts: tuple[str, ...] = ()
+    seeds: tuple[int | None, ...] = (None,)
+
+
+def expert_job(task: str) -> str:
+    """Name of the job that trains the expert of a task."""
+    return f"experts/{task}"
+
+
+def router_job(seed: int) -> str:
+    """Name of the job that trains the router of a seed."""
+    return f"routers/{seed}"
+
+
+def make_methods(tasks: Sequence[str], router_seeds: Sequence[int]) -> dict[str, Method]:
+    """All methods on a set of tasks, by name, in the order of reports: from the base up to the oracle."""
+    experts = tuple(expert_job(task) for task in tasks)
+    methods = (
+        Method(
+            name="base",
+            title="Base",
+            explanation="The base model without any adapter.",
+            colour="#64748b",
+            open=lambda run, base, seed: open_base(base),
+        ),
+        *(_expert(task) for task in tasks),
+        Method(
+            name="uniform",
+            title="Uniform average",
+            explanation="All experts at once, each with the same weight 1/n: the mixture without a router.",
+            colour="#7c6fb0",
+            open=lambda run, base, seed: open_uniform({task: run.expert(task) for task in tasks}, base),
+            parts=experts,
+        ),
+        Method(
+            name="multitask",
+            title="Multi-task LoRA",
+            explanation=(
+                "One LoRA adapter trained on all tasks together, with as many parameters as all experts together and "
+                "on as many examples."
+            ),
+            colour="#d97706",
+            open=lambda run, base, seed: open_adapter(run.multitask, base),
+            parts=("multitask",),
+        ),
+        Method(
+            name="xlora",
+            title="X-LoRA",
+            explanation="All experts, mixed anew for every token and layer by a small trained router.",
+            colour="#0f766e",
+            open=_open_router,
+            parts=("routers/{seed}",),
+            seeds=tuple(router_seeds),
+        ),
+        Method(
+            name="oracle",
+            title="Oracle",
+            explanation="The expert of the right task, chosen by the task's label. The only method that is told the task.",
+            colour="#111827",
+            open=None,
+        ),
+    )
+    return {method.name: method for method in methods}
+
+
+def _expert(task: str) -> Method:
+    return Method(
+        name=f"{EXPERT_PREFIX}{task}",
+        title=f"Expert {task}",
+        explanation=f"The expert of {task} alone, asked about every task.",
+        colour="#b08968",
+        open=lambda run, base, seed: open_adapter(run.expert(task), base),
+        parts=(expert_job(task),),
+    )
+
+
+def _open_router(run: RunLayout, base: Base, seed: int | None) -> AbstractContextManager[nn.Module]:
+    if seed is None:
+        raise ValueError("a mixture with a trained router is opened by its router's seed")
+    return open_mixture(run.router(seed), base)

@@ -1,0 +1,60 @@
+"""Where a router puts its weight: mean scalings over the tokens of questions and of their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..experts.encoding import Encoded, collate, encode_examples, token_limit
+from ..experts.tasks import Example
+from ..moe.mixture import MixtureForCausalLM
+
+_BATCH_SIZE = 8
+
+
+@torch.no_grad()
+def mean_scalings(
+    mixture: MixtureForCausalLM, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+) -> dict[str, list[float]]:
+    """Average the scalings of each expert over tokens and adapted linear layers.
+
+    Args:
+        mixture: A mixture with any router.
+        tokenizer: The base's tokenizer.
+        examples: Questions with their right answers, which are read along; those too long for the base are left out.
+
+    Returns:
+        Mean weight of every expert, under `prompt` over the tokens that only read the question, under `answer` over
+        the tokens from which the next token of the answer is predicted.
+    """
+    limit = token_limit(mixture.config)
+    encoded = [one for one in encode_examples(tokenizer, examples) if len(one.input_ids) <= limit]
+    sums = {"prompt": torch.zeros(0), "answer": torch.zeros(0)}
+    counts = dict.fromkeys(sums, 0.0)
+    for start in range(0, len(encoded), _BATCH_SIZE):
+        scalings, masks = _scalings_of_batch(mixture, encoded[start : start + _BATCH_SIZE], tokenizer.pad_token_id)
+        for tokens, mask in masks.items():
+            total = (scalings * mask.unsqueeze(-1)).sum(dim=(0, 1)).cpu()
+            sums[tokens] = total if not len(sums[tokens]) else sums[tokens] + total
+            counts[tokens] += float(mask.sum())
+    return {tokens: (sums[tokens] / max(counts[tokens], 1.0)).tolist() for tokens in sums}
+
+
+def _scalings_of_batch(
+    mixture: MixtureForCausalLM, encoded: Sequence[Encoded], pad_id: int
+) -> tuple[Float[Tensor, "batch token expert"], dict[str, Float[Tensor, "batch token"]]]:
+    batch = {name: tensor.to(mixture.device) for name, tensor in collate(encoded, pad_id).items()}
+    mixture(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    assert mixture.last_scalings is not None
+    scalings = mixture.last_scalings.float().mean(dim=2)
+    # The scalings of a token act on the prediction of the next one, so the answer begins one token early.
+    in_answer = (batch["labels"] >= 0)[:, 1:]
+    last = torch.zeros_like(in_answer[:, :1])
+    answer = torch.cat([in_answer, last], dim=1).float()
+    prompt = (batch["attention_mask"] > 0).float() - (batch["labels"] >= 0).float()
+    prompt = (prompt - answer).clamp(min=0)
+    return scalings.expand(*answer.shape, -1), {"prompt": prompt, "answer": answer}

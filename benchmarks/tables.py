@@ -1,0 +1,162 @@
+"""The report's tables, as rows of text that HTML and Markdown are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..experts.tasks import get_task
+from .findings import shown_title, verdict, with_interval
+from .methods import Method
+from .results import ResultIndex
+from .scoring import COMPARED
+from .statistics import MACRO
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        headers: Heads of the columns.
+        rows: Cells; the first of a row names it.
+        strong: Name of the row to bring out, if any.
+    """
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    strong: str = ""
+
+    def markdown(self) -> str:
+        """The table in GitHub's Markdown, numbers to the right."""
+        lines = [self.headers, (":--", *("--:" for _ in self.headers[1:])), *self.rows]
+        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def headline_table(index: ResultIndex, methods: Mapping[str, Method], shown: Sequence[str]) -> Table:
+    """Macro score of every method, and how X-LoRA differs from it."""
+    rows = []
+    for name in shown:
+        difference = index.find(COMPARED, MACRO, f"difference:{name}")
+        rows.append(
+            (
+                shown_title(methods[name]),
+                with_interval(index.get(name, MACRO)),
+                with_interval(difference, signed=True) if difference else MISSING,
+                verdict(difference) if difference else MISSING,
+            )
+        )
+    compared = methods[COMPARED].title
+    return Table(("Method", "Macro score", f"{compared} minus it", f"{compared} is"), tuple(rows), compared)
+
+
+def task_table(
+    index: ResultIndex, methods: Mapping[str, Method], shown: Sequence[str], tasks: Sequence[str]
+) -> Table:
+    """Score of every method on every task."""
+    rows = [
+        (title, *(with_interval(index.get(name, task)) for name in shown))
+        for task, title in (*((task, get_task(task).title) for task in tasks), (MACRO, "Macro mean"))
+    ]
+    return Table(("Task", *(shown_title(methods[name]) for name in shown)), tuple(rows), "Macro mean")
+
+
+def seed_table(index: ResultIndex, methods: Mapping[str, Method], tasks: Sequence[str]) -> Table:
+    """Score of X-LoRA on every task, one column a router seed."""
+    seeds = [seed for seed in methods[COMPARED].seeds if index.find(COMPARED, MACRO, seed=seed)]
+    rows = [
+        (title, *(f"{index.get(COMPARED, task, seed=seed).value:.1f}" for seed in seeds))
+        for task, title in (*((task, get_task(task).title) for task in tasks), (MACRO, "Macro mean"))
+    ]
+    return Table(("Task", *(f"seed {seed}" for seed in seeds)), tuple(rows), "Macro mean")
+
+
+def cost_table(index: ResultIndex, methods: Mapping[str, Method], shown: Sequence[str]) -> Table:
+    """What every method takes to train, to keep and to run."""
+    rows = []
+    for name in shown:
+        value = {
+            metric: None if (found := index.find(name, MACRO, metric)) is None else found.value
+            for metric in (
+                "trainable_parameters",
+                "training_seconds",
+                "training_peak_bytes",
+                "resident_parameters",
+                "tokens_per_second",
+                "answer_peak_bytes",
+            )
+        }
+        rows.append(
+            (
+                shown_title(methods[name]),
+                _millions(value["trainable_parameters"]),
+                _duration(value["training_seconds"]),
+                _gibibytes(value["training_peak_bytes"]),
+                _millions(value["resident_parameters"]),
+                MISSING if value["tokens_per_second"] is None else f"{value['tokens_per_second']:,.0f}",
+                _gibibytes(value["answer_peak_bytes"]),
+            )
+        )
+    headers = (
+        "Method",
+        "Trained parameters",
+        "Training time",
+        "Peak memory, training",
+        "Parameters in memory",
+        "Answer tokens a second",
+        "Peak memory, answering",
+    )
+    return Table(headers, tuple(rows), methods[COMPARED].title)
+
+
+def method_table(methods: Mapping[str, Method], shown: Sequence[str]) -> Table:
+    """What every method is."""
+    rows = tuple((shown_title(methods[name]), methods[name].explanation) for name in shown)
+    return Table(("Method", "What it is"), rows)
+
+
+def data_table(data: Mapping[str, Any], too_long: Mapping[str, int]) -> Table:
+    """How many examples every task has, and where they come from.
+
+    Args:
+        data: For every task its version and, by split, number and hash of its examples.
+        too_long: For every task the test prompts that did not fit the base and score 0.
+    """
+    rows = []
+    for name, entry in data.items():
+        task = get_task(name)
+        rows.append(
+            (
+                task.title,
+                name,
+                str(entry["train"]["n"]),
+                str(entry["test"]["n"]),
+                str(too_long[name]),
+                entry["test"]["sha256"][:12],
+                task.source,
+                task.licence,
+            )
+        )
+    headers = ("Task", "Name", "Training", "Test", "Too long", "Hash of test", "Source", "Licence")
+    return Table(headers, tuple(rows))
+
+
+def _millions(count: float | None) -> str:
+    if count is None:
+        return MISSING
+    return "0" if count == 0 else f"{count / 1e6:,.2f} M" if count < 1e9 else f"{count / 1e9:,.2f} B"
+
+
+def _gibibytes(count: float | None) -> str:
+    return MISSING if count is None else f"{count / 2**30:.2f} GiB"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return MISSING
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,96 @@
+"""Greedy answers to many prompts by any causal language model with `generate`: a base, a base with a LoRA adapter, a mixture."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from .encoding import encode_prompts, pad_left, token_limit
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Predictions in the order of the prompts."""
+
+    texts: list[str]
+    """Decoded answers without white space around them; empty for prompts that were too long."""
+    too_long: list[int]
+    """Indices of prompts that, with their answer, would not fit the base; they were not run."""
+
+
+def answer(
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    contexts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 32,
+    progress: Callable[[int], object] | None = None,
+) -> Answers:
+    """Answer prompts greedily, in left-padded batches of similar length.
+
+    Args:
+        model: Anything with `config`, `generation_config` and `generate` of transformers; it is left in the mode
+            (training or not) that it came in.
+        tokenizer: The base's tokenizer, with a pad token.
+        contexts: Prompts.
+        max_new_tokens: Most tokens of an answer; an end-of-sequence token ends it earlier.
+        batch_size: Most prompts run at once.
+        progress: Called after each batch with its number of prompts, as `tqdm.update` expects.
+    """
+    prompts = encode_prompts(tokenizer, contexts)
+    limit = token_limit(model.config) - max_new_tokens
+    too_long = [index for index, prompt in enumerate(prompts) if len(prompt) > limit]
+    # Longest first: memory runs out at once or never, and the time left is never underestimated.
+    order = sorted((i for i, prompt in enumerate(prompts) if len(prompt) <= limit), key=lambda i: -len(prompts[i]))
+    texts = [""] * len(prompts)
+    was_training = model.training
+    model.eval()
+    try:
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            new_texts = _answer_batch(model, tokenizer, [prompts[i] for i in batch], max_new_tokens)
+            for index, text in zip(batch, new_texts, strict=True):
+                texts[index] = text
+            if progress is not None:
+                progress(len(batch))
+    finally:
+        model.train(was_training)
+    return Answers(texts, too_long)
+
+
+def _answer_batch(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], max_new_tokens: int
+) -> list[str]:
+    device = next(model.parameters()).device
+    input_ids = pad_left(prompts, tokenizer.pad_token_id).to(device)
+    stop_ids = _stop_ids(model, tokenizer)
+    output = model.generate(
+        input_ids=input_ids,
+        attention_mask=pad_left([[1] * len(prompt) for prompt in prompts], 0).to(device),
+        max_new_tokens=max_new_tokens,
+        # Instruct models ship sampling settings in their generation config; all of them are overruled here.
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        num_beams=1,
+        eos_token_id=sorted(stop_ids) or None,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    rows = [_until_stop(row, stop_ids) for row in output[:, input_ids.shape[1] :].tolist()]
+    return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
+
+
+def _stop_ids(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    configured = model.generation_config.eos_token_id
+    ids = configured if isinstance(configured, list) else [configured]
+    return {index for index in [*ids, tokenizer.eos_token_id] if index is not None}
+
+
+def _until_stop(row: list[int], stop_ids: set[int]) -> list[int]:
+    for position, token in enumerate(row):
+        if token in stop_ids:
+            return row[:position]
+    return row

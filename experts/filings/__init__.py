@@ -1,0 +1,1 @@
+"""XBRL filings: read real ones, invent consistent ones, make task examples of either."""

@@ -1,0 +1,121 @@
+"""The output folder of a training run: new, to be resumed, or not to be touched.
+
+While a run lasts, its checkpoints lie in the subfolder `training` beside a record of what is being trained. When the
+result is in place, the subfolder goes. So a folder with a result and no subfolder is finished and is never written to,
+and a folder with the subfolder can be resumed by the same command after any interruption.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from .atomic_write import write_json
+from .errors import FinLoraError
+
+SCRATCH = "training"
+RECORD = "run.json"
+
+CHECKPOINT_FILES = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+"""What the Trainer writes after the weights, needed to continue exactly."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One training run on disk; made by `open_run`."""
+
+    out: Path
+    """Where the result goes."""
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of the checkpoints; it exists while the run lasts."""
+        return self.out / SCRATCH
+
+    def last_checkpoint(self) -> Path | None:
+        """Return the newest complete checkpoint and delete incomplete ones.
+
+        A process killed while it wrote a checkpoint leaves one that the Trainer would trust and fail on.
+        """
+        checkpoints = sorted(self.scratch.glob("checkpoint-*"), key=_step, reverse=True)
+        complete = [checkpoint for checkpoint in checkpoints if _is_complete(checkpoint)]
+        for checkpoint in checkpoints:
+            if checkpoint not in complete:
+                shutil.rmtree(checkpoint)
+        return complete[0] if complete else None
+
+    def finish(self) -> None:
+        """Delete the checkpoints; call it when the result is in place."""
+        # The record goes first: without it, what a kill leaves of the checkpoints is rubbish, not a run.
+        (self.scratch / RECORD).unlink(missing_ok=True)
+        shutil.rmtree(self.scratch)
+
+
+def open_run(out: Path, record: Mapping[str, Any], *, result: str) -> RunFolder:
+    """Create the folder of a run, or open it to resume.
+
+    Args:
+        out: Where the result goes.
+        record: All that determines the result; a run is resumed only if it is the same.
+        result: Name of the file that is written last, whose presence makes a finished result.
+
+    Raises:
+        FinLoraError: If the folder holds a finished result, an unfinished run of something else, or other files.
+    """
+    scratch = out / SCRATCH
+    plain_record = json.loads(json.dumps(record))
+    if (scratch / RECORD).is_file():
+        _check_same(out, json.loads((scratch / RECORD).read_text(encoding="utf-8")), plain_record)
+        return RunFolder(out)
+    if (out / result).exists():
+        raise FinLoraError(f"{out} already holds a finished result ({result}); give another folder or delete it.")
+    if out.exists() and not out.is_dir():
+        raise FinLoraError(f"{out} is a file; give the name of a folder.")
+    if out.is_dir() and any(path.name != SCRATCH for path in out.iterdir()):
+        raise FinLoraError(f"{out} is not empty and holds no unfinished run; give a new folder.")
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        write_json(scratch / RECORD, plain_record)
+    except OSError as error:
+        raise FinLoraError(f"Cannot write to {out}: {error.strerror}.") from error
+    return RunFolder(out)
+
+
+def is_finished(out: Path, *, result: str) -> bool:
+    """Whether a folder holds a finished result, so that there is nothing to resume.
+
+    Args:
+        out: Where the result goes.
+        result: Name of the file that is written last.
+    """
+    return (out / result).is_file() and not (out / SCRATCH / RECORD).exists()
+
+
+def _check_same(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise FinLoraError(
+                f"{out} holds an unfinished run with {key} = {before.get(key)!r}, now it is {now.get(key)!r}; repeat the "
+                "first command to resume it, or give another folder."
+            )
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        state = json.loads((checkpoint / CHECKPOINT_FILES[0]).read_text(encoding="utf-8"))
+        weights = list(checkpoint.glob("*.safetensors"))
+        for file in weights:
+            with safe_open(file, framework="pt"):
+                pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    files_are_there = all((checkpoint / name).is_file() for name in CHECKPOINT_FILES)
+    return files_are_there and bool(weights) and state.get("global_step") == _step(checkpoint)

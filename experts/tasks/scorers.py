@@ -1,0 +1,115 @@
+"""How an answer is compared with the right one: functions (prediction, target) -> 0.0 .. 1.0.
+
+Each scorer gives a target compared with itself 1.0 and looks at the whole answer. FinLoRA's takes the first
+known label found anywhere in the answer, so that a right answer may score 0 (AssetsCurrent contains Assets,
+3.01 contains 3.0) and a wrong one 1; scores here and there are therefore not comparable.
+"""
+
+import re
+from collections import Counter
+from decimal import Decimal, InvalidOperation
+
+from .formula import canonical_formula
+
+_TERMINAL_PUNCTUATION = ".,;:!?"
+_NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:[eE][+-]?\d{1,3})?")
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_PUNCTUATION = re.compile(r"[^\w\s]|_")
+_TWO_DECIMALS = Decimal("0.005")
+_RELATIVE_TOLERANCE = Decimal("1e-6")
+
+
+def label_score(prediction: str, target: str) -> float:
+    """Exact match of the whole answer, blind to case, blanks and terminal punctuation."""
+    return float(_normalised_label(prediction) == _normalised_label(target))
+
+
+def tag_score(prediction: str, target: str) -> float:
+    """Exact, case-sensitive match of one tag, with or without the ``us-gaap:`` prefix."""
+    return float(_tag(prediction) == _tag(target))
+
+
+def tags_score(prediction: str, target: str) -> float:
+    """Share of right tags in a comma-separated list, by position; missing and surplus tags are wrong."""
+    predicted, wanted = prediction.split(","), target.split(",")
+    matches = sum(tag_score(one, other) for one, other in zip(predicted, wanted, strict=False))
+    return matches / max(len(predicted), len(wanted))
+
+
+def number_score(prediction: str, target: str) -> float:
+    """Numeric equality without tolerance: "$1,200.0" equals "1200", "3.0" does not equal "3.01".
+
+    Currency sign, percent sign, thousands separators and brackets around a negative number are ignored.
+    A target that is no number is compared as a label.
+    """
+    wanted = parse_number(target)
+    if wanted is None:
+        return label_score(prediction, target)
+    return float(parse_number(prediction) == wanted)
+
+
+def rounded_number_score(prediction: str, target: str) -> float:
+    """Numeric equality for answers given to two decimals.
+
+    Right within 0.005, or within a millionth of the target where that is more (rounded intermediate results).
+    """
+    predicted, wanted = parse_number(prediction), parse_number(target)
+    if wanted is None:
+        return label_score(prediction, target)
+    if predicted is None:
+        return 0.0
+    return float(abs(predicted - wanted) <= max(_TWO_DECIMALS, abs(wanted) * _RELATIVE_TOLERANCE))
+
+
+def formula_score(prediction: str, target: str) -> float:
+    """Equality of two arithmetic formulas over tags or numbers.
+
+    Order of sums and products, blanks, redundant brackets and the ``us-gaap:`` prefix do not count; numbers
+    compare numerically. Nothing is evaluated: "6 / 3" does not equal "2". A target that is no formula is
+    compared as a label.
+    """
+    wanted = canonical_formula(target)
+    if wanted is None:
+        return label_score(prediction, target)
+    return float(canonical_formula(prediction) == wanted)
+
+
+def text_score(prediction: str, target: str) -> float:
+    """Token F1 of free text as in SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250).
+
+    Lower case, without punctuation and articles. It counts shared words, not shared meaning, and is not
+    comparable with the BERTScore that FinLoRA reports.
+    """
+    predicted, wanted = _words(prediction), _words(target)
+    if not predicted or not wanted:
+        return float(predicted == wanted)
+    shared = sum((Counter(predicted) & Counter(wanted)).values())
+    return 2.0 * shared / (len(predicted) + len(wanted))
+
+
+def parse_number(text: str) -> Decimal | None:
+    """Reads one number as written in an answer or a filing; None when the whole text is not a number."""
+    bare = text.strip().replace("\N{MINUS SIGN}", "-")
+    negative = bare.startswith("(") and bare.endswith(")")
+    bare = bare[1:-1] if negative else bare
+    bare = bare.replace("$", "").replace("%", "").replace(" ", "").rstrip(".")
+    if not bare or not _NUMBER.fullmatch(bare):
+        return None
+    try:
+        number = Decimal(bare.replace(",", ""))
+    except InvalidOperation:
+        return None
+    return -number if negative else number
+
+
+def _normalised_label(text: str) -> str:
+    return " ".join(text.split()).rstrip(_TERMINAL_PUNCTUATION + " ").casefold()
+
+
+def _tag(text: str) -> str:
+    return text.strip().removeprefix("us-gaap:")
+
+
+def _words(text: str) -> list[str]:
+    without_punctuation = _PUNCTUATION.sub("", text.lower())
+    return _ARTICLES.sub(" ", without_punctuation).split()

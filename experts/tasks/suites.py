@@ -1,0 +1,78 @@
+"""Suites: which tasks are asked together, with which examples. Adding a suite is adding an entry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import FinLoraError
+from .real import REAL_TASKS, real_examples
+from .task import Example
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A set of tasks with examples.
+
+    Attributes:
+        name: Key of the suite in commands.
+        title: What a reader sees in a report.
+        tasks: Names of the tasks, in the order of a report.
+        build: Makes the examples of (task, split); the same ones at every call.
+    """
+
+    name: str
+    title: str
+    tasks: tuple[str, ...]
+    build: Callable[[str, str], list[Example]]
+
+    def examples(self, task: str, split: str) -> list[Example]:
+        """Examples of one task in one of the splits train, validation and test.
+
+        Raises:
+            FinLoraError: The suite has no such task, there is no such split, or data is missing.
+        """
+        if task not in self.tasks:
+            known = ", ".join(self.tasks)
+            raise FinLoraError(f"The {self.name} suite has no task {task!r}; its tasks are {known}.")
+        if split not in SPLITS:
+            raise FinLoraError(f"There is no split {split!r}; allowed are {', '.join(SPLITS)}.")
+        return self.build(task, split)
+
+
+def get_suite(name: str) -> Suite:
+    """The suite of that name.
+
+    Raises:
+        FinLoraError: There is none.
+    """
+    if name not in SUITES:
+        raise FinLoraError(f"There is no suite {name!r}; allowed are {', '.join(SUITES)}.")
+    return SUITES[name]
+
+
+def _embedded_examples(task: str, split: str) -> list[Example]:
+    # Inventing companies is not needed to list suites or to run another one.
+    from .embedded import build_examples
+
+    return build_examples(task, split)
+
+
+SUITES: dict[str, Suite] = {
+    "embedded": Suite(
+        name="embedded",
+        title="Invented companies",
+        tasks=(
+            "xbrl_tags",
+            "xbrl_value",
+            "xbrl_formula",
+            "xbrl_formula_calc",
+            "finer",
+            "xbrl_term",
+            "sentiment",
+            "headline",
+        ),
+        build=_embedded_examples,
+    ),
+    "real": Suite(name="real", title="Published data and SEC filings", tasks=REAL_TASKS, build=real_examples),
+}

@@ -1,0 +1,138 @@
+"""The command line: picks the command, lets tyro read its flags, and turns user errors into one sentence.
+
+What a command does stands in `moe/commands/`. Both may import every package of FinLoRA, and nothing imports
+them.
+"""
+
+import difflib
+import errno
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from ..experts.errors import FinLoraError
+from .commands import answering, benchmarking, costs, data, formats, training
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": benchmarking.demo,
+    "tasks": data.tasks,
+    "data build": data.data_build,
+    "data check": data.data_check,
+    "train-expert": training.train_expert,
+    "train-router": training.train_router,
+    "evaluate": answering.evaluate,
+    "benchmark": benchmarking.benchmark,
+    "generate": answering.generate,
+    "import": formats.import_mixture,
+    "export": formats.export_mixture,
+    "estimate": costs.estimate,
+    "pretrain-base": training.pretrain_base,
+}
+
+USER_ERROR = 2
+"""Exit status when the user has to change something."""
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: Words after `finlora`; those of the process by default.
+
+    Returns:
+        Exit status: 0, 2 for something the user has to change, 130 after Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(overview())
+        return 0
+    try:
+        name = find_command(words)
+        run(name, words[len(name.split()) :])
+    except FinLoraError as error:
+        print(f"finlora: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print(
+            "finlora: interrupted; a command that writes a folder goes on from there when it is run again.",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    except Exception as error:
+        if not is_full_disk(error):
+            raise
+        print(
+            f"finlora: the disk is full ({error}); make room and run the same command again.", file=sys.stderr
+        )
+        return USER_ERROR
+    return 0
+
+
+def run(name: str, words: Sequence[str]) -> None:
+    """Read the flags of one command and call it."""
+    command = COMMANDS[name]
+    tyro.cli(
+        command,
+        prog=f"finlora {name}",
+        # tyro shows the arguments' part of the docstring beside each flag.
+        description=(inspect.getdoc(command) or "").partition("\n\nArgs:")[0],
+        args=list(words),
+        config=(tyro.conf.FlagConversionOff,),
+    )
+
+
+def find_command(words: Sequence[str]) -> str:
+    """Return the command that the first word or two name.
+
+    Raises:
+        FinLoraError: If there is none; the message suggests the nearest one.
+    """
+    for count in (2, 1):
+        if (name := " ".join(words[:count])) in COMMANDS:
+            return name
+    group = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
+    if group:
+        raise FinLoraError(f"`finlora {words[0]}` needs a second word: {' or '.join(group)}.")
+    nearest = difflib.get_close_matches(words[0], COMMANDS, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    raise FinLoraError(f"There is no command {words[0]!r}; {hint}`finlora --help` lists them.")
+
+
+def overview() -> str:
+    """Return the list of commands with one line on each."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{summary(command)}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: finlora COMMAND …",
+            "",
+            "LoRA experts for finance: one for each task, and a router that mixes them token by token.",
+            "",
+            *lines,
+            "",
+            "`finlora COMMAND --help` explains a command. Start with `finlora demo`.",
+        ]
+    )
+
+
+def summary(command: Callable[..., Any]) -> str:
+    """Return the first line of a command's docstring."""
+    return (inspect.getdoc(command) or "").split("\n", 1)[0]
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error, as raised or wrapped by a library, means that the disk or a quota is full."""
+    numbers = {errno.ENOSPC, errno.EDQUOT}
+    # safetensors and torch raise their own types, with only the text of the system's message.
+    texts = ("No space left on device", "Disk quota exceeded")
+    return getattr(error, "errno", None) in numbers or any(text in str(error) for text in texts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

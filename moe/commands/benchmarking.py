@@ -1,0 +1,67 @@
+"""Commands that compare methods: the benchmark, and the demo that is one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .answering import Quantization
+
+
+def demo(runs: Path = Path("runs"), workers: int | None = None) -> None:
+    """Train experts and routers, compare all methods, and write a report: the whole product in one command.
+
+    Everything comes with the package: a small base model and a generator of invented companies. Nothing is
+    downloaded. An interrupted demo goes on where it stopped when it is started again.
+
+    Args:
+        runs: Folder of all runs; the demo writes to its subfolder demo.
+        workers: Processes that share the work; by default as many as cores and memory allow.
+    """
+    from ...benchmarks import demo as demonstration
+
+    demonstration.demo(runs=runs, workers=workers)
+
+
+def benchmark(
+    suite: Annotated[str, tyro.conf.arg(metavar="SUITE")],
+    /,
+    name: str | None = None,
+    base: str = "embedded",
+    quantization: Quantization = "nf4",
+    tasks: tuple[str, ...] = (),
+    router_seeds: tuple[int, ...] = (0, 1, 2),
+    seed: int = 0,
+    runs: Path = Path("runs"),
+    workers: int | None = None,
+) -> None:
+    """Compare base, single experts, average, multi-task adapter and X-LoRA on every task of a suite.
+
+    Trains all of them, lets them answer, and writes results.jsonl, report.html, report.md and results.svg.
+    The same command goes on after an interruption; a run with other settings needs another name.
+
+    Args:
+        suite: Name of the suite; `finlora tasks` shows which tasks belong to which.
+        name: Name of the run's folder; that of the suite by default.
+        base: Base of all methods: embedded, a local folder or a hub id.
+        quantization: How to store the base.
+        tasks: Some of the suite's tasks; all by default.
+        router_seeds: One X-LoRA router is trained for each of these seeds.
+        seed: Seed of the experts, the samples and the bootstrap.
+        runs: Folder of all runs.
+        workers: Processes that share the work; by default as many as cores and memory allow, one on a GPU.
+    """
+    from ...benchmarks import cross_task
+
+    layout = cross_task.benchmark(
+        suite,
+        name=name,
+        base=base,
+        quantization=quantization,
+        tasks=tasks or None,
+        router_seeds=router_seeds,
+        seed=seed,
+        runs=runs,
+        workers=workers,
+    )
+    print(f"report: {layout.report_html}")

@@ -1,0 +1,121 @@
+"""Commands that train: an expert, a router, the embedded base."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from ...experts.errors import FinLoraError
+from ...experts.settings import ExpertSettings
+from ...router.settings import RouterTrainingSettings, XLoRASettings
+from .answering import Quantization
+
+if TYPE_CHECKING:
+    from ...experts.tasks import Example
+
+
+def train_expert(
+    task: Annotated[str, tyro.conf.arg(metavar="TASK")],
+    /,
+    out: Path,
+    examples: Path | None = None,
+    suite: str | None = None,
+    base: str = "embedded",
+    quantization: Quantization = "nf4",
+    settings: Annotated[ExpertSettings, tyro.conf.arg(name="")] = ExpertSettings(),
+) -> None:
+    """Train one expert (LoRA adapter) on one task.
+
+    Writes an ordinary PEFT adapter folder, which PEFT and vLLM load as it is, plus expert.json, which says
+    how it came about. The same command goes on after an interruption.
+
+    Args:
+        task: Name of the task, as `finlora tasks` lists them.
+        out: Folder to write; a finished one is never overwritten.
+        examples: JSONL file with `context` and `target`, such as `finlora data build` writes.
+        suite: Train on a suite's examples instead: embedded or real.
+        base: What to adapt: embedded, a local folder or a hub id such as meta-llama/Llama-3.1-8B-Instruct.
+        quantization: How to store the base: 4 bit (nf4), 8 bit (int8) or as it is (none).
+        settings: Shape of the expert and how it is trained.
+    """
+    from ...experts.base_model import load_base
+    from ...experts.tasks import get_task
+    from ...experts.train import train_expert as train
+
+    known_task = get_task(task)
+    chosen = _read_examples({} if examples is None else {task: examples}, suite, [task])[task]
+    folder = train(
+        task, chosen, load_base(base, quantization), out, settings, task_version=known_task.version
+    )
+    print(f"expert written to {folder}")
+
+
+def train_router(
+    experts: tuple[Path, ...],
+    out: Path,
+    examples: dict[str, Path] = {},  # noqa: B006
+    suite: str | None = None,
+    base: str | None = None,
+    quantization: Quantization | None = None,
+    router: XLoRASettings = XLoRASettings(),
+    settings: Annotated[RouterTrainingSettings, tyro.conf.arg(name="")] = RouterTrainingSettings(),
+) -> None:
+    """Train an X-LoRA router that mixes trained experts, and write the mixture.
+
+    Base and experts stay as they are. The mixture's folder names them, and holds the router's weights. The
+    same command goes on after an interruption.
+
+    Args:
+        experts: Folders of the experts, all trained on the same base.
+        out: Folder of the mixture to write; a finished one is never overwritten.
+        examples: Task and JSONL file, for each task: xbrl_value value.jsonl finer finer.jsonl.
+        suite: Train on the examples of a suite for the experts' tasks instead: embedded or real.
+        base: Base of the mixture; by default the one that the experts were trained on.
+        quantization: How to store the base; by default as the experts were trained.
+        router: Shape of the router.
+        settings: How the router is trained.
+    """
+    from ...benchmarks.models import identify
+    from ...experts.adapter import read_expert
+    from ...experts.base_model import load_base
+    from ...router.train import new_mixture
+    from ...router.train import train_router as train
+
+    if len(experts) < 2:
+        raise FinLoraError(f"A router mixes two or more experts; given: {len(experts)}.")
+    folders = {read_expert(folder).task or folder.name: folder for folder in experts}
+    if len(folders) < len(experts):
+        raise FinLoraError("Two of the experts were trained on the same task; give one expert a task.")
+    chosen = _read_examples(examples, suite, list(folders))
+    first = identify(str(experts[0]))
+    loaded = load_base(base or first.base, quantization or first.quantization)
+    mixture = new_mixture(loaded, folders, router, seed=settings.seed)
+    print(f"mixture written to {train(mixture, chosen, out, settings)}")
+
+
+def pretrain_base(out: Annotated[Path, tyro.conf.arg(metavar="OUT")], /, filings: Path | None = None) -> None:
+    """Make the embedded base again from nothing: tokenizer, text, training, checks.
+
+    Takes hours on a CPU and minutes on a GPU. Nobody needs it to use FinLoRA; it shows how the base that
+    comes with the package was made. The same command goes on after an interruption.
+
+    Args:
+        out: Folder of the Hugging Face model to write.
+        filings: Folder of inline XBRL documents whose prose joins the invented text; none by default.
+    """
+    from ...experts.pretraining.pretrain import pretrain_base as pretrain
+
+    print(f"base written to {pretrain(out, filings)}")
+
+
+def _read_examples(files: dict[str, Path], suite: str | None, tasks: list[str]) -> "dict[str, list[Example]]":
+    from ...experts.tasks import get_task, read_examples
+    from ...experts.tasks.suites import get_suite
+
+    if bool(files) == (suite is not None):
+        raise FinLoraError(
+            "Give either --examples with a JSONL file or --suite with the name of a suite, not both."
+        )
+    if suite is not None:
+        return {task: get_suite(suite).examples(task, "train") for task in tasks}
+    return {get_task(task).name: read_examples(file) for task, file in files.items()}

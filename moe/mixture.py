@@ -1,0 +1,234 @@
+"""The mixture: base, expert bank and router as one Hugging Face causal language model (mode `exact`).
+
+X-LoRA (Buehler and Buehler 2024, arXiv:2402.07148) runs the model twice for a token. The *scaling pass* goes
+through the base with experts off; its final hidden states give the scalings. The *mixture pass* goes through
+twin layers (see `twin.py`) that apply the experts with these scalings. Start reading at
+`MixtureForCausalLM.forward`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from ..experts.base_model import Base
+from ..experts.errors import FinLoraError
+from .bank import ExpertBank
+from .checkpoint import save_mixture
+from .mixture_linear import ScalingsContext
+from .routing import Router, check_scalings_fit
+from .twin import TwinCache, deepen_config, make_twin
+
+ONLY_FOR_THE_MIXTURE_PASS = ("output_hidden_states", "output_attentions", "num_items_in_batch", "return_dict")
+
+
+class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
+    """A frozen base with many experts, mixed for each token and adapted linear layer by a router.
+
+    Only the router is trainable. `generate` with any cache and `generate_batch` work as for the base. The
+    config is the base's with twice the layers, because a cache holds the keys and values of both passes; a
+    router that does not need hidden states saves the scaling pass, and its mixture has the base's own depth.
+
+    Attributes:
+        origin: The base with its name, revision, quantization and tokenizer.
+        base: The base model, frozen; parameters are shared with the twin that applies the experts.
+        bank: The experts' matrices, frozen.
+        router: Computes the scalings.
+        last_scalings: Scalings of the last forward, (batch, token, module or 1, expert), or None before any.
+    """
+
+    main_input_name = "input_ids"
+    base_model_prefix = "base"
+    supports_gradient_checkpointing = True
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, base: Base, bank: ExpertBank, router: Router):
+        """Join the parts; the base is frozen and put into evaluation mode."""
+        base_model, two_passes = base.model, router.needs_hidden_states
+        super().__init__(deepen_config(base_model.config) if two_passes else base_model.config)
+        self.generation_config = base_model.generation_config
+        self.origin = base
+        self.base = base_model.requires_grad_(False)
+        self.bank = bank
+        self.router = router
+        self.last_scalings: Float[Tensor, "batch token module expert"] | None = None
+        self._context = ScalingsContext()
+        self._base_depth = (
+            base_model.config.get_text_config(decoder=True).num_hidden_layers if two_passes else 0
+        )
+        twin = make_twin(base_model, bank, self._context, cache_shift=self._base_depth)
+        # Not a registered submodule: parameters and state_dict would list everything twice.
+        object.__setattr__(self, "_twin", twin)
+        self.eval()
+
+    @classmethod
+    def build(cls, base: Base, bank: ExpertBank, router: Router) -> "MixtureForCausalLM":
+        """Make a mixture of a loaded base, a bank made for it, and a router for that bank.
+
+        Args:
+            base: What `load_base` returned; several mixtures may share one.
+            bank: Experts stacked for this base.
+            router: Decides the scalings; moved to the base's device.
+
+        Raises:
+            FinLoraError: If the base cannot be the base of a mixture.
+        """
+        if not isinstance(base.model, PreTrainedModel) or not base.model.can_generate():
+            raise FinLoraError(
+                f"A {type(base.model).__name__} cannot be the base of a mixture; give a causal language "
+                "model of transformers, without wrappers."
+            )
+        return cls(base, bank, router.to(base.model.device))
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch token"] | None = None,
+        attention_mask: Any = None,
+        position_ids: Int[Tensor, "#batch token"] | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Float[Tensor, "batch token d_model"] | None = None,
+        labels: Int[Tensor, "batch token"] | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        scaling_hidden_states: Float[Tensor, "batch token d_model"] | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Run scaling pass, router and mixture pass; arguments mean what they mean for the base.
+
+        Args:
+            input_ids: Token ids; or give `inputs_embeds`.
+            attention_mask: 1 for tokens, 0 for padding, including cached tokens; or whatever the base takes.
+            position_ids: Positions of the new tokens; counted on from the cache if absent, as transformers
+                does.
+            past_key_values: A cache with places for both passes, such as one made from this model's config.
+            inputs_embeds: Embedded tokens.
+            labels: Token ids to predict, -100 where no loss is wanted; shifted inside.
+            use_cache: Whether to return a cache; by default what the config says, and False with labels.
+            logits_to_keep: Number of last tokens, or indices of tokens, whose logits are wanted; 0 means all.
+            scaling_hidden_states: What `scaling_hidden_states()` returned for these tokens; skips the
+                scaling pass.
+            **kwargs: Passed on to the base.
+
+        Raises:
+            FinLoraError: If `scaling_hidden_states` comes together with a cache, or there are no tokens.
+        """
+        tokens = input_ids if input_ids is not None else inputs_embeds
+        if tokens is None:
+            raise FinLoraError("A mixture needs input_ids or inputs_embeds; neither was given.")
+        if use_cache is None:
+            use_cache = bool(self.config.use_cache) and labels is None and scaling_hidden_states is None
+        if scaling_hidden_states is not None and (use_cache or past_key_values is not None):
+            raise FinLoraError(
+                "scaling_hidden_states cannot be used together with a cache, which would lack the keys and "
+                "values of the scaling pass; pass use_cache=False."
+            )
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        inputs = kwargs | {
+            "input_ids": input_ids,
+            "inputs_embeds": inputs_embeds,
+            "attention_mask": attention_mask,
+            "position_ids": _count_on(tokens, past_key_values) if position_ids is None else position_ids,
+            "use_cache": use_cache,
+        }
+        if scaling_hidden_states is None and self.router.needs_hidden_states:
+            scaling_hidden_states = self._run_scaling_pass(past_key_values=past_key_values, **inputs)
+        with self._context.using(self._route(scaling_hidden_states, tokens)):
+            output = self._twin(
+                past_key_values=self._twin_cache(past_key_values),
+                labels=labels,
+                logits_to_keep=logits_to_keep,
+                **inputs,
+            )
+        output.past_key_values = past_key_values if use_cache else None
+        return output
+
+    @torch.no_grad()
+    def scaling_hidden_states(
+        self,
+        input_ids: Int[Tensor, "batch token"],
+        attention_mask: Int[Tensor, "batch token"] | Bool[Tensor, "batch token"] | None = None,
+    ) -> Float[Tensor, "batch token d_model"]:
+        """Return the base's final hidden states (after its last norm), which do not depend on the router.
+
+        They may be stored and given back to `forward`, which then skips the scaling pass.
+        """
+        return self._run_scaling_pass(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+
+    @torch.no_grad()
+    def _run_scaling_pass(self, **inputs: Any) -> Tensor:
+        wanted = {key: value for key, value in inputs.items() if key not in ONLY_FOR_THE_MIXTURE_PASS}
+        return self.base.base_model(**wanted).last_hidden_state
+
+    def _twin_cache(self, cache: Cache | None) -> Cache | None:
+        return TwinCache(cache, self._base_depth) if cache is not None and self._base_depth else cache
+
+    def _route(self, hidden: Tensor | None, tokens: Tensor) -> Tensor:
+        if hidden is None:
+            hidden = torch.zeros(*tokens.shape[:2], 0, device=tokens.device)
+        scalings = self.router(hidden)
+        check_scalings_fit(scalings, module_count=self.bank.module_count, expert_count=self.bank.expert_count)
+        self.last_scalings = scalings.detach().expand(*tokens.shape[:2], -1, -1)
+        return scalings
+
+    def train(self, mode: bool = True) -> "MixtureForCausalLM":
+        """Put the router into training mode; base and experts stay in evaluation mode, as they are frozen."""
+        super().train(mode)
+        self.base.eval()
+        self.bank.eval()
+        self._twin.eval()
+        # Blocks recompute activations in training mode only; dropout inside them is in modules of their own.
+        for module in self._twin.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                module.training = mode
+        return self
+
+    def _set_gradient_checkpointing(
+        self,
+        enable: bool = True,
+        gradient_checkpointing_func: Callable[..., Any] = checkpoint,
+        every_n_layers: int = 1,
+    ) -> None:
+        def checkpoint_with_scalings(block: Callable[..., Any], *args: Any) -> Any:
+            # The block runs again during backward, when these scalings are no longer the current ones.
+            scalings = self._context.scalings
+
+            def run(*again: Any) -> Any:
+                with self._context.using(scalings):
+                    return block(*again)
+
+            return gradient_checkpointing_func(run, *args)
+
+        self._twin._set_gradient_checkpointing(enable, checkpoint_with_scalings, every_n_layers)
+
+    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:
+        """Write the mixture's folder: `mixture.json` and `router.safetensors`, not the base or the experts.
+
+        Raises:
+            FinLoraError: If the folder already holds a mixture.
+        """
+        save_mixture(self, save_directory)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the base's token embeddings."""
+        return self.base.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the base's output layer."""
+        return self.base.get_output_embeddings()
+
+
+def _count_on(tokens: Tensor, cache: Cache | None) -> Int[Tensor, "1 token"]:
+    """Both passes need the same positions, but the cache has grown when the second one starts."""
+    seen = cache.get_seq_length() if cache is not None else 0
+    return (torch.arange(tokens.shape[1], device=tokens.device) + seen).unsqueeze(0)

@@ -1,0 +1,117 @@
+"""The mixture pass as twin layers: the base's own modules with experts added, sharing every parameter.
+
+A twin of the base is built from shallow copies of exactly those modules that lead to an adapted linear layer
+or keep a place in the key/value cache; everything else is the base's own object. The twin's cache places are
+shifted by the number of base layers, so base and twin together look like one network of twice the depth, and
+one ordinary transformers cache serves both.
+"""
+
+import copy
+from collections import OrderedDict
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import Cache, PreTrainedConfig, PreTrainedModel
+
+from ..experts.errors import FinLoraError
+from .bank import ExpertBank
+from .mixture_linear import MixtureLinear, ScalingsContext
+
+
+def make_twin(
+    base_model: PreTrainedModel, bank: ExpertBank, context: ScalingsContext, *, cache_shift: int
+) -> PreTrainedModel:
+    """Copy `base_model` shallowly, with a `MixtureLinear` in place of each adapted linear layer.
+
+    Args:
+        base_model: Any decoder-only model; it is not changed.
+        bank: Experts of all adapted linear layers.
+        context: Where the mixture puts the scalings of a pass.
+        cache_shift: Added to every `layer_idx`: the base's number of layers if it runs before the twin, else
+            0.
+
+    Raises:
+        FinLoraError: If the model's layers do not say which cache place they use, or are spread over devices
+            by accelerate hooks, which a copy cannot take along.
+    """
+    places = [
+        module for module in base_model.modules() if isinstance(getattr(module, "layer_idx", None), int)
+    ]
+    if not places:
+        raise FinLoraError(
+            f"A {type(base_model).__name__} cannot be the base of a mixture, since its attention layers have "
+            "no layer_idx; use a decoder-only model that ships with transformers."
+        )
+    adapted = {name: index for index, name in enumerate(bank.module_names)}
+    twin = cast(PreTrainedModel, _copy_module(base_model, "", adapted, bank, context))
+    for module in twin.modules():
+        if isinstance(getattr(module, "layer_idx", None), int):
+            module.layer_idx = module.layer_idx + cache_shift
+    return twin
+
+
+def _copy_module(
+    module: nn.Module, name: str, adapted: dict[str, int], bank: ExpertBank, context: ScalingsContext
+) -> nn.Module:
+    if name in adapted:
+        index = adapted[name]
+        return MixtureLinear(module, bank.stacks[index], context, index)
+    prefix = f"{name}." if name else ""
+    children = {
+        key: child and _copy_module(child, prefix + key, adapted, bank, context)
+        for key, child in module._modules.items()
+    }
+    unchanged = all(child is module._modules[key] for key, child in children.items())
+    if unchanged and not isinstance(getattr(module, "layer_idx", None), int):
+        return module
+    if "forward" in vars(module):
+        raise FinLoraError(
+            f"The forward of {name or 'the base'} was replaced (by accelerate for several devices, or by "
+            "another library), which a mixture cannot copy; load the base on one device, without other "
+            "wrappers."
+        )
+    twin = copy.copy(module)
+    # Parameters and buffers stay the same dictionaries, so that moving the base moves the twin as well.
+    twin._modules = children
+    twin._forward_hooks = OrderedDict(module._forward_hooks)
+    twin._forward_pre_hooks = OrderedDict(module._forward_pre_hooks)
+    return twin
+
+
+def deepen_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Copy a config with twice the layers, so that caches made from it have places for both passes."""
+    deeper = copy.deepcopy(config)
+    text_config = deeper.get_text_config(decoder=True)
+    depth = text_config.num_hidden_layers
+    per_layer = {
+        name: value
+        for name, value in vars(text_config).items()
+        if isinstance(value, list) and len(value) == depth and "layer" in name
+    }
+    text_config.num_hidden_layers = 2 * depth
+    for name, value in per_layer.items():
+        setattr(text_config, name, value * 2)
+    return deeper
+
+
+class TwinCache(Cache):
+    """The twin's half of a cache: asked for lengths it answers for the twin, whose layers have not grown yet.
+
+    Attention masks are sized from the first cache place of each kind. In the whole cache that place belongs
+    to the base, which has already taken in the new tokens when the twin starts.
+    """
+
+    def __init__(self, whole: Cache, first: int):
+        """View the places from number `first` on; storing goes to `whole`, by its own numbering."""
+        if whole.layer_class_to_replicate is not None:
+            while len(whole.layers) < 2 * first:
+                whole.layers.append(whole.layer_class_to_replicate())
+        super().__init__(layers=whole.layers[first:])
+        self.whole = whole
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store keys and values at place `layer_idx` of the whole cache, and return all of that place."""
+        return self.whole.update(key_states, value_states, layer_idx, *args, **kwargs)

@@ -1,0 +1,154 @@
+"""Questions about a filing made in code: answers are in the prompt, and stay the same for a seed."""
+
+import random
+import re
+
+import pytest
+from finlora.experts.errors import FinLoraError
+from finlora.experts.filings.filing import Filing
+from finlora.experts.filings.model import Context, Fact
+from finlora.experts.tasks.filing_questions import (
+    FILING_TASKS,
+    MAX_FACTS,
+    filing_examples,
+    reporting_periods,
+    single_contexts,
+)
+from finlora.experts.tasks.formula import canonical_formula
+
+YEAR = Context("year", "1", "2023-01-01", "2023-12-31")
+END = Context("end", "1", None, "2023-12-31")
+START = Context("start", "1", None, "2022-12-31")
+PART = Context("part", "1", None, "2023-12-31", (("srt:Axis", "acme:PartMember"),))
+DURATION_TAGS = (
+    "Revenues",
+    "RevenueFromContractWithCustomerExcludingAssessedTax",
+    "NetIncomeLoss",
+    "GrossProfit",
+)
+INSTANT_TAGS = (
+    "Assets",
+    "AssetsCurrent",
+    "InventoryNet",
+    "Liabilities",
+    "LiabilitiesCurrent",
+    "StockholdersEquity",
+)
+FILLER = tuple(f"Filler{number}" for number in range(20))
+
+
+def fact(tag: str, value: str | None, context: Context, unit: str | None = "USD") -> Fact:
+    """A fact with the usual prefix unless the tag has one."""
+    return Fact(tag if ":" in tag else f"us-gaap:{tag}", value, context, unit, "0" if unit else None)
+
+
+@pytest.fixture
+def filing() -> Filing:
+    """A small company with a year, two balance sheet dates and everything that must not be shown."""
+    chance = random.Random(0)
+    facts = [
+        fact(tag, str(chance.randrange(1, 10**9)), context)
+        for tags, contexts in (((*DURATION_TAGS, *FILLER), [YEAR]), (INSTANT_TAGS, [END, START]))
+        for context in contexts
+        for tag in tags
+    ]
+    facts += [
+        fact("Assets", "666", PART),
+        fact("acme:Own", "666", END),
+        fact("Nothing", None, END),
+        fact("PolicyTextBlock", "666", YEAR, unit=None),
+    ]
+    labels = {each.tag: f"Label of {each.tag.partition(':')[2]}" for each in facts}
+    labels["us-gaap:Filler1"] = labels["us-gaap:Filler2"]
+    del labels["us-gaap:Filler3"]
+    return Filing("Acme Corp", tuple(facts), labels)
+
+
+def shown(context: str) -> dict[str, str]:
+    """The facts in a prompt."""
+    return dict(re.findall(r"<us-gaap:(\w+)>(.*?)</>", context))
+
+
+def test_sheets_hold_plain_numbers_of_the_whole_company(filing):
+    """No dimensions, extensions, nil facts or text; a period joins its duration and its end."""
+    assert [set(sheet) for sheet in single_contexts(filing)] == [
+        {*DURATION_TAGS, *FILLER},
+        set(INSTANT_TAGS),
+        set(INSTANT_TAGS),
+    ]
+    assert [set(sheet) for sheet in reporting_periods(filing)] == [{*DURATION_TAGS, *FILLER, *INSTANT_TAGS}]
+
+
+@pytest.mark.parametrize("task", FILING_TASKS)
+def test_questions_are_short_deterministic_and_distinct(filing, task):
+    """The same seed gives the same examples; another seed shows other distractors."""
+    examples = filing_examples(task, filing, variants=3)
+    assert examples == filing_examples(task, filing, variants=3)
+    assert [e.context for e in examples] != [
+        e.context for e in filing_examples(task, filing, seed=1, variants=3)
+    ]
+    assert len({example.context for example in examples}) == len(examples)
+    assert len(examples) > len(filing_examples(task, filing))
+    for example in examples:
+        assert 1 <= len(shown(example.context)) <= MAX_FACTS
+        assert "666" not in shown(example.context).values()
+        assert example.group.startswith("Acme Corp: ")
+
+
+def test_tag_questions_have_one_right_answer_in_the_prompt(filing):
+    """A second fact with the asked label is never shown, and a fact without label is never asked."""
+    examples = filing_examples("xbrl_tags", filing, variants=5)
+    assert len({example.target for example in examples}) == 4 + 19 + 6
+    for example in examples:
+        tag = example.target.removeprefix("us-gaap:")
+        assert tag in shown(example.context)
+        assert not {"Filler1", "Filler2"} <= shown(example.context).keys() or tag not in {
+            "Filler1",
+            "Filler2",
+        }
+
+
+def test_value_questions_ask_by_label_and_by_tag(filing):
+    """Either way the answer is the value of the asked fact in this prompt."""
+    by_tag = 0
+    examples = filing_examples("xbrl_value", filing, variants=4)
+    for example in examples:
+        asked = re.search(r"value of (.+) of Acme Corp", example.context)
+        assert asked is not None
+        by_tag += asked[1].startswith("us-gaap:")
+        if asked[1] != filing.labels["us-gaap:Filler1"]:
+            tag = asked[1].removeprefix("us-gaap:").removeprefix("Label of ")
+            assert example.target == shown(example.context)[tag]
+    assert 0.3 < by_tag / len(examples) < 0.7
+
+
+def test_formulas_use_shown_facts_and_only_one_tag_a_line_item(filing):
+    """The second revenue tag would make the question ambiguous, so it is not shown with the first."""
+    for formula, calculation in zip(
+        filing_examples("xbrl_formula", filing), filing_examples("xbrl_formula_calc", filing), strict=True
+    ):
+        tags = re.findall(r"us-gaap:(\w+)", formula.target)
+        assert set(tags) <= shown(formula.context).keys()
+        if "Revenues" in tags:
+            assert "RevenueFromContractWithCustomerExcludingAssessedTax" not in shown(formula.context)
+        values = dict(reporting_periods(filing)[0])
+        numbers = re.sub(r"us-gaap:(\w+)", lambda match, values=values: values[match[1]], formula.target)
+        assert calculation.target == numbers
+        assert canonical_formula(calculation.target) is not None
+        assert set(tags) <= shown(calculation.context).keys()
+
+
+def test_only_questions_whose_facts_are_there():
+    """A filing without revenue has no margins, and one without facts has no questions."""
+    balance = Filing("Acme", tuple(fact(tag, "5", END) for tag in INSTANT_TAGS))
+    assert filing_examples("xbrl_formula", balance) == []
+    year = Filing("Acme", (*balance.facts, fact("ProfitLoss", "7", YEAR)))
+    names = {example.group.removeprefix("Acme: ") for example in filing_examples("xbrl_formula", year)}
+    assert {"Return on Assets", "Current Ratio", "Equity Multiplier"} <= names
+    assert not names & {"Net Profit Margin", "Asset Turnover"}
+
+
+def test_other_tasks_are_refused(filing):
+    """The message names the tasks that are asked about filings."""
+    with pytest.raises(FinLoraError, match="xbrl_formula_calc"):
+        filing_examples("fpb", filing)
