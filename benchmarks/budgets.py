@@ -1,13 +1,12 @@
-"""How much a benchmark trains and asks, and with which settings: one table, so that tuning is changing data."""
+"""How much a benchmark trains and asks, and with which settings: one table, so tuning is changing data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from ..experts.errors import FinLoraError
-from ..experts.train import ExpertSettings
-from ..router.train import RouterTrainingSettings
-from ..router.xlora import XLoRASettings
+from ..experts.settings import ExpertSettings
+from ..router.settings import RouterTrainingSettings, XLoRASettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,13 @@ class Budget:
 
     def __post_init__(self) -> None:
         """Reject sizes that no run could have."""
-        for name in ("train_examples", "test_examples", "router_examples", "routing_examples", "answer_batch_size"):
+        for name in (
+            "train_examples",
+            "test_examples",
+            "router_examples",
+            "routing_examples",
+            "answer_batch_size",
+        ):
             if getattr(self, name) < 1:
                 raise FinLoraError(f"Budget.{name} must be at least 1, got {getattr(self, name)}.")
 

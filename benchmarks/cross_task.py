@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -62,14 +63,15 @@ def benchmark(
         seed: Seed of experts, samples and bootstrap.
         budget: Sizes and settings; the suite's by default.
         runs: Folder of all runs.
-        workers: Number of processes; by default one on CUDA, else one a core as far as memory goes. The scores do not
-            depend on it.
+        workers: Number of processes; by default one on CUDA, else one a core as far as memory goes. The
+            scores do not depend on it.
 
     Returns:
         The run's folder with `results.jsonl`, `report.html`, `report.md`, `results.svg` and `mixture`.
 
     Raises:
-        FinLoraError: The suite or a task is unknown, the folder holds another run or is in use, or a job failed.
+        FinLoraError: The suite or a task is unknown, the folder holds another run or is in use, or a job
+            failed.
     """
     config, examples = _resolve(
         suite,
@@ -86,22 +88,28 @@ def benchmark(
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise FinLoraError(f"Another process works on {layout.folder}; wait for it, or choose another --name.") from None
+        raise FinLoraError(
+            f"Another process works on {layout.folder}; wait for it, or choose another --name."
+        ) from None
     with lock:
         claim(layout.config, config)
         for (task, split), asked in examples.items():
             if not layout.examples(task, split).exists():
                 write_examples(layout.examples(task, split), asked)
-        _run(layout, plan_jobs(layout, config), partial(Workshop, layout, config), workers or default_workers())
+        _run(
+            layout, plan_jobs(layout, config), partial(Workshop, layout, config), workers or default_workers()
+        )
         summarize(layout, config)
     return layout
 
 
 def summarize(layout: RunLayout, config: RunConfig) -> None:
     """Compute the numbers of a run whose jobs are done, and write its report."""
+    shutil.rmtree(layout.hidden_states, ignore_errors=True)
     methods = make_methods(config.tasks, config.router_seeds)
     scalings = {
-        str(seed): json.loads(layout.scalings(seed).read_text(encoding="utf-8")) for seed in config.router_seeds
+        str(seed): json.loads(layout.scalings(seed).read_text(encoding="utf-8"))
+        for seed in config.router_seeds
     }
     write_json(layout.routing, {"experts": list(config.tasks), "seeds": scalings})
     results = compute_results(
@@ -138,7 +146,9 @@ def _resolve(
     if quantization not in QUANTIZATIONS:
         raise FinLoraError(f"No quantization {quantization!r}; choose one of {', '.join(QUANTIZATIONS)}.")
     if len(tasks) < 2 or len(set(tasks)) != len(tasks):
-        raise FinLoraError(f"A benchmark compares at least two different tasks, given are: {', '.join(tasks)}.")
+        raise FinLoraError(
+            f"A benchmark compares at least two different tasks, given are: {', '.join(tasks)}."
+        )
     if not router_seeds or len(set(router_seeds)) != len(router_seeds):
         raise FinLoraError("Give at least one router seed, each once.")
     limits = {"train": budget.train_examples, "test": budget.test_examples}

@@ -1,4 +1,4 @@
-"""The demonstration: the whole benchmark on the embedded suite, small enough for two CPU cores and twenty minutes."""
+"""The demonstration: the whole benchmark on the embedded suite, for two CPU cores and twenty minutes."""
 
 from __future__ import annotations
 

@@ -42,7 +42,8 @@ def evaluate(
         progress: Called after each batch with its number of prompts.
 
     Raises:
-        FinLoraError: `out` exists, the task is unknown, the examples are malformed, or the model cannot be used.
+        FinLoraError: `out` exists, the task is unknown, the examples are malformed, or the model cannot be
+            used.
     """
     if out.exists():
         raise FinLoraError(f"{out} exists and is never overwritten; choose another file for the evaluation.")
@@ -132,5 +133,6 @@ def _score(answers: Answers, task: Task, examples: Sequence[Example]) -> list[Pr
 def count_parameters(model: torch.nn.Module) -> int:
     """Number of parameters, each once; a 4-bit weight counts what it stands for, not its packed bytes."""
     return sum(
-        math.prod((getattr(parameter, "quant_state", None) or parameter).shape) for parameter in model.parameters()
+        math.prod((getattr(parameter, "quant_state", None) or parameter).shape)
+        for parameter in model.parameters()
     )

@@ -38,13 +38,16 @@ def headline(index: ResultIndex, methods: Mapping[str, Method], tasks: Sequence[
     """The findings of a run, most important first; the first one stands alone."""
     title = methods[COMPARED].title
     score = index.get(COMPARED, MACRO)
-    sentence = f"{title} scores {with_interval(score)} on average over {len(tasks)} tasks without being told the task"
+    sentence = (
+        f"{title} scores {with_interval(score)} on average over {len(tasks)} tasks "
+        "without being told which task it is"
+    )
     ratio = index.find(COMPARED, MACRO, "ratio:oracle")
     if ratio is not None:
         oracle = index.get("oracle", MACRO)
         sentence += (
-            f": {with_interval(ratio, ' %')} of the oracle, which picks the right expert by the task's label and scores "
-            f"{with_interval(oracle)}"
+            f": {with_interval(ratio, ' %')} of the oracle, which picks the right expert by the task's "
+            f"label and scores {with_interval(oracle)}"
         )
     rivals = [*REFERENCES, best_expert(index, tasks)]
     return [f"{sentence}.", *(_comparison(index, methods, title, rival) for rival in (*rivals, "oracle"))]

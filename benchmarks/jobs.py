@@ -1,4 +1,4 @@
-"""The jobs of a benchmark run: train experts, the multi-task adapter and routers; answer; look where routers route."""
+"""The jobs of a benchmark run: train experts, multi-task adapter, routers; answer; look at routers."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-from transformers import set_seed
-
 from ..experts.adapter import METADATA_FILE
 from ..experts.atomic_write import write_json
 from ..experts.base_model import Base, load_base
 from ..experts.run_folder import is_finished
+from ..experts.settings import ExpertSettings
 from ..experts.tasks import Example, get_task, read_examples
 from ..experts.tasks.sampling import sample_groups
-from ..experts.train import ExpertSettings, train_expert
-from ..moe.bank import ExpertBank
+from ..experts.train import train_expert
 from ..moe.checkpoint import MIXTURE_FILE, save_mixture
-from ..moe.mixture import MixtureForCausalLM
 from ..router import load_mixture
-from ..router.train import train_router
-from ..router.xlora import XLoRARouter
+from ..router.train import RESULT_FILE, new_mixture, train_router
 from .evaluate import evaluate_model
 from .layout import RunLayout
 from .measure import measured
@@ -66,13 +62,15 @@ class Workshop:
 def plan_jobs(layout: RunLayout, config: RunConfig) -> list[Job]:
     """All jobs of a run, the longest and most needed first.
 
-    The multi-task adapter takes as long as all experts together, so it starts first and they share the other workers.
+    The multi-task adapter takes as long as all experts together, so it starts first, beside them.
     """
     experts = tuple(expert_job(task) for task in config.tasks)
     jobs = [_training_job(layout, MULTITASK, train_multitask)]
     jobs += [_training_job(layout, expert_job(task), train_task_expert, task=task) for task in config.tasks]
     jobs += [
-        _training_job(layout, router_job(seed), train_seed_router, needs=experts, result=MIXTURE_FILE, seed=seed)
+        _training_job(
+            layout, router_job(seed), train_seed_router, needs=experts, result=RESULT_FILE, seed=seed
+        )
         for seed in config.router_seeds
     ]
     for method in make_methods(config.tasks, config.router_seeds).values():
@@ -117,7 +115,7 @@ def train_multitask(workshop: Workshop) -> None:
 
 
 def multitask_settings(settings: ExpertSettings, task_count: int) -> ExpertSettings:
-    """The experts' recipe for one adapter with the parameters, steps and update scale of all of them together."""
+    """The experts' recipe for one adapter with the parameters, steps and scale of all of them together."""
     growth = math.sqrt(task_count) if settings.method == "rslora" else task_count
     return dataclasses.replace(
         settings,
@@ -129,24 +127,18 @@ def multitask_settings(settings: ExpertSettings, task_count: int) -> ExpertSetti
 
 def train_seed_router(workshop: Workshop, *, seed: int) -> None:
     """Train the X-LoRA router of one seed on all tasks, experts and base frozen."""
-    config, base = workshop.config, workshop.base
-    bank = ExpertBank.from_folders({task: workshop.layout.expert(task) for task in config.tasks}, base)
-    set_seed(seed)
-    router = XLoRARouter(
-        config.budget.xlora,
-        d_model=base.model.config.get_text_config(decoder=True).hidden_size,
-        module_count=bank.module_count,
-        expert_count=bank.expert_count,
-    )
+    config, layout = workshop.config, workshop.layout
+    experts = {task: layout.expert(task) for task in config.tasks}
     examples = {
         task: sample_groups(workshop.examples(task, "train"), config.budget.router_examples, config.seed)
         for task in config.tasks
     }
     train_router(
-        MixtureForCausalLM.build(base, bank, router),
+        new_mixture(workshop.base, experts, config.budget.xlora, seed=seed),
         examples,
-        workshop.layout.router(seed),
+        layout.router(seed),
         dataclasses.replace(config.budget.router, seed=seed),
+        cache_folder=layout.hidden_states,
     )
 
 
@@ -178,7 +170,9 @@ def look_at_router(workshop: Workshop, *, seed: int) -> None:
     }
     path = workshop.layout.scalings(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {tokens: {task: one[tokens] for task, one in maps.items()} for tokens in ("prompt", "answer")})
+    write_json(
+        path, {tokens: {task: one[tokens] for task, one in maps.items()} for tokens in ("prompt", "answer")}
+    )
 
 
 def assemble_mixture(workshop: Workshop) -> None:
@@ -218,12 +212,18 @@ def _training_job(
 
 
 def _job(
-    name: str, is_done: Callable[[], bool], step: Callable[..., None], needs: tuple[str, ...], **arguments: Any
+    name: str,
+    is_done: Callable[[], bool],
+    step: Callable[..., None],
+    needs: tuple[str, ...],
+    **arguments: Any,
 ) -> Job:
     return Job(name, is_done, partial(run_measured, step=step, arguments=arguments), needs)
 
 
-def run_measured(workshop: Workshop, *, step: Callable[..., None], arguments: dict[str, Any]) -> dict[str, float]:
+def run_measured(
+    workshop: Workshop, *, step: Callable[..., None], arguments: dict[str, Any]
+) -> dict[str, float]:
     """Run one job and return what it cost."""
     with measured() as cost:
         step(workshop, **arguments)

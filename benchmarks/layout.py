@@ -68,6 +68,11 @@ class RunLayout:
         """The mixture to use: base, all experts and the router of the first seed."""
         return self.folder / "mixture"
 
+    @property
+    def hidden_states(self) -> Path:
+        """Hidden states that the routers' trainings share; gone when they are done."""
+        return self.folder / "hidden_states"
+
     def examples(self, task: str, split: str) -> Path:
         """Examples of one split of a task."""
         return self.folder / "data" / task / f"{split}.jsonl"

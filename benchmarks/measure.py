@@ -21,7 +21,7 @@ class Cost:
 
     Attributes:
         seconds: Wall-clock time.
-        peak_bytes: Largest device memory on CUDA, else largest resident memory of the process, libraries included.
+        peak_bytes: Largest device memory on CUDA, else largest resident memory of the process, all in all.
     """
 
     seconds: float = 0.0
@@ -30,7 +30,7 @@ class Cost:
 
 @contextmanager
 def measured() -> Iterator[Cost]:
-    """Measure the block; peaks of earlier work in the same process do not count where the system can reset them."""
+    """Measure the block; peaks of earlier work do not count where the system can reset them."""
     cost = Cost()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

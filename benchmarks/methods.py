@@ -73,8 +73,8 @@ def make_methods(tasks: Sequence[str], router_seeds: Sequence[int]) -> dict[str,
             name="multitask",
             title="Multi-task LoRA",
             explanation=(
-                "One LoRA adapter trained on all tasks together, with as many parameters as all experts together and "
-                "on as many examples."
+                "One LoRA adapter trained on all tasks together, with as many parameters as all experts "
+                "together and on as many examples."
             ),
             colour="#d97706",
             open=lambda run, base, seed: open_adapter(run.multitask, base),
@@ -92,7 +92,7 @@ def make_methods(tasks: Sequence[str], router_seeds: Sequence[int]) -> dict[str,
         Method(
             name="oracle",
             title="Oracle",
-            explanation="The expert of the right task, chosen by the task's label. The only method that is told the task.",
+            explanation="The expert of the right task. The only method that is told which task it is.",
             colour="#111827",
             open=None,
         ),

@@ -1,6 +1,7 @@
 """Opens what can answer: a base, an adapter on it, the average of adapters, a mixture with a trained router.
 
-Everything is opened on a base that is already loaded and left as it was, so one loaded base serves many evaluations.
+Everything is opened on a base that is already loaded and left as it was, so one loaded base serves many
+evaluations.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def identify(model: str) -> Source:
         base = metadata.get("base") or expert.config.base_model_name_or_path or EMBEDDED_BASE
         return Source("expert", folder, str(base), str(metadata.get("quantization", DEFAULT_QUANTIZATION)))
     raise FinLoraError(
-        f"{model!r} cannot be evaluated: give `{BASE}`, an expert folder (with {CONFIG_FILE}) or a mixture folder "
-        f"(with {MIXTURE_FILE})."
+        f"{model!r} cannot be evaluated: give `{BASE}`, an expert folder (with {CONFIG_FILE}) or a mixture "
+        f"folder (with {MIXTURE_FILE})."
     )
 
 

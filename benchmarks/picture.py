@@ -21,8 +21,8 @@ def dot_plot_svg(dots: Sequence[Dot], *, title: str, x_title: str) -> str:
     height = _TOP + _ROW * len(dots) + _BOTTOM
     foot = height - _BOTTOM
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
-        f'font-family="{escape(FONT)}" role="img" aria-label="{escape(title)}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" '
+        f'height="{height}" font-family="{escape(FONT)}" role="img" aria-label="{escape(title)}">',
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
         _text(24, 36, title, size=19, anchor="start", weight=650),
     ]
@@ -35,8 +35,8 @@ def dot_plot_svg(dots: Sequence[Dot], *, title: str, x_title: str) -> str:
         y = _TOP + _ROW * index + _ROW / 2
         parts.append(_text(_LEFT - 18, y + 5, dot.label, size=15, anchor="end"))
         parts.append(
-            f'<line x1="{_x(dot.low)}" y1="{y}" x2="{_x(dot.high)}" y2="{y}" stroke="{dot.colour}" stroke-width="4" '
-            'stroke-linecap="round"/>'
+            f'<line x1="{_x(dot.low)}" y1="{y}" x2="{_x(dot.high)}" y2="{y}" stroke="{dot.colour}" '
+            'stroke-width="4" stroke-linecap="round"/>'
         )
         parts.append(f'<circle cx="{_x(dot.value)}" cy="{y}" r="7" fill="{dot.colour}"/>')
         parts.append(_text(_x(dot.value), y - 12, f"{dot.value:.1f}", colour=dot.colour, weight=650))
@@ -48,9 +48,17 @@ def _x(score: float | int) -> float:
 
 
 def _text(
-    x: float | int, y: float | int, text: str, *, size: int = 13, anchor: str = "middle", colour: str = INK, weight: int = 400
+    x: float | int,
+    y: float | int,
+    text: str,
+    *,
+    size: int = 13,
+    anchor: str = "middle",
+    colour: str = INK,
+    weight: int = 400,
 ) -> str:
     return (
-        f'<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}" fill="{colour}" font-weight="{weight}">'
+        f'<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}" fill="{colour}" '
+        f'font-weight="{weight}">'
         f"{escape(text)}</text>"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -39,7 +40,7 @@ def dot_plot(dots: Sequence[Dot], *, x_title: str) -> go.Figure:
                 textposition="top center",
                 textfont={"size": 13, "color": dot.colour},
                 marker={"size": 11, "color": dot.colour},
-                hovertemplate=f"{dot.label}: {dot.value:.1f}, 95 % interval {dot.low:.1f} to {dot.high:.1f}<extra></extra>",
+                hovertemplate=f"{dot.value:.1f}, interval {dot.low:.1f} to {dot.high:.1f}<extra></extra>",
             )
         )
     figure.update_layout(**_layout(len(dots)), showlegend=False)
@@ -52,7 +53,7 @@ def task_plot(rows: Mapping[str, Sequence[Dot]], *, x_title: str) -> go.Figure:
     """One row a task, the methods' dots beside each other in it, each over its 95 % interval.
 
     Args:
-        rows: For every task its dots; all tasks have the same methods in the same order, named by the dots' labels.
+        rows: For every task its dots; all tasks have the same methods in the same order, named by the labels.
         x_title: What is on the axis.
     """
     figure = go.Figure()
@@ -136,7 +137,9 @@ def heat_map(
             ygap=2,
             texttemplate=f"%{{z:.{digits}f}}",
             textfont={"size": 13},
-            hovertemplate=f"{row_title} %{{y}}<br>{column_title} %{{x}}<br><b>%{{z:.{digits}f}}</b><extra></extra>",
+            hovertemplate=(
+                f"{row_title} %{{y}}<br>{column_title} %{{x}}<br><b>%{{z:.{digits}f}}</b><extra></extra>"
+            ),
             showscale=False,
         )
     )
@@ -159,7 +162,7 @@ def _interval(dot: Dot) -> dict[str, object]:
     }
 
 
-def _layout(row_count: int, per_row: int = _PIXELS_PER_ROW) -> dict[str, object]:
+def _layout(row_count: int, per_row: int = _PIXELS_PER_ROW) -> dict[str, Any]:
     return {
         "template": "plotly_white",
         "font": {"family": FONT, "size": 14, "color": INK},

@@ -1,7 +1,8 @@
 """Runs jobs that depend on each other on a few long-lived worker processes. Knows nothing of what a job does.
 
-A job says itself whether it is finished, by what it left on disk, so a run that was killed goes on where it stood. Every worker computes on one thread, so a job's result depends neither on the number of workers nor
-on which of them ran it.
+A job says itself whether it is finished, by what it left on disk, so a run that was killed goes on where it
+stood. Every worker computes on one thread, so a job's result depends neither on the number of workers nor on
+which of them ran it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Job:
     Attributes:
         name: Unique name, shown to the user.
         is_done: Whether its result is on disk.
-        action: Called in a worker with the worker's state; picklable. What it returns is sent to the listener.
+        action: Called in a worker with the worker's state; picklable. What it returns is sent to the
+            listener.
         needs: Names of jobs that come first.
     """
 
@@ -140,8 +142,9 @@ def _collect(
         except (EOFError, OSError):
             worker.process.join()
             raise FinLoraError(
-                f"The process working on {job.name} died (exit code {worker.process.exitcode}; -9 often means that "
-                f"memory ran out); finished work is kept, run the same command again to go on. Log: {log_folder}"
+                f"The process working on {job.name} died (exit code {worker.process.exitcode}; -9 often "
+                "means that memory ran out); finished work is kept, run the same command again to go on. "
+                f"Log: {log_folder}"
             ) from None
         if failure is not None:
             raise FinLoraError(f"{job.name} failed: {failure} Log: {log_folder}")
@@ -211,7 +214,7 @@ def _work(pipe: Any, make_state: Callable[[], Any], log: Path, parent: int) -> N
 
 
 def _exit_with(parent: int) -> None:
-    """End this process when its parent is gone, however it went: kill -9 leaves nobody to tell the workers."""
+    """End this process when its parent is gone, however it went: kill -9 leaves nobody to tell workers."""
     while os.getppid() == parent:
         time.sleep(_SECONDS_BETWEEN_LOOKS_AT_PARENT)
     os._exit(1)

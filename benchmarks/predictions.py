@@ -1,4 +1,4 @@
-"""The file of one evaluation: a record for each example, then a summary line. Computes nothing but the mean score."""
+"""The file of one evaluation: a record for each example, then a summary line. Computes nothing."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def read_predictions(path: Path) -> tuple[list[Prediction], Summary]:
     """
     records = read_json_lines(path)
     if not records or SUMMARY_KEY not in records[-1]:
-        raise FinLoraError(f"{path} has no summary line at its end, so it is no complete evaluation; make it again.")
+        raise FinLoraError(
+            f"{path} has no summary line at its end, so it is no complete evaluation; make it again."
+        )
     try:
         summary = Summary(**records[-1][SUMMARY_KEY])
         return [Prediction(**record) for record in records[:-1]], summary

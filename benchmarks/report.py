@@ -63,7 +63,9 @@ class Findings:
             config=config,
             index=ResultIndex(read_results(layout.results)),
             routing=_read_json(layout, "routing.json"),
-            summaries={task: read_predictions(layout.cell("base", None, task))[1] for task in config["tasks"]},
+            summaries={
+                task: read_predictions(layout.cell("base", None, task))[1] for task in config["tasks"]
+            },
         )
 
     @cached_property
@@ -97,7 +99,10 @@ class Findings:
         """Mean scalings (task, expert) of `prompt` or `answer` tokens, over all router seeds."""
         seeds = list(self.routing["seeds"].values())
         return [
-            [sum(seed[tokens][task][expert] for seed in seeds) / len(seeds) for expert in range(len(self.tasks))]
+            [
+                sum(seed[tokens][task][expert] for seed in seeds) / len(seeds)
+                for expert in range(len(self.tasks))
+            ]
             for task in self.tasks
         ]
 
@@ -113,7 +118,8 @@ def build_report(layout: RunLayout) -> None:
     all_tables = _tables(findings)
     title = f"FinLoRA cross-task benchmark: {get_suite(findings.config['suite']).title.lower()}"
     write_text(
-        layout.picture, dot_plot_svg(findings.dots(MACRO), title="Mean score over all tasks", x_title=MACRO_AXIS)
+        layout.picture,
+        dot_plot_svg(findings.dots(MACRO), title="Mean score over all tasks", x_title=MACRO_AXIS),
     )
     write_text(layout.report_markdown, _markdown(title, sentences, all_tables, findings, layout))
     write_text(layout.report_html, _html(title, sentences, all_tables, findings, layout))
@@ -141,12 +147,17 @@ def _origin(findings: Findings) -> Table:
         ("Base", f"{first.base}, revision {first.base_revision}"),
         ("Quantization", first.quantization),
         ("Commit", score.commit),
-        ("Seed, router seeds", f"{findings.config['seed']}; {', '.join(map(str, findings.config['router_seeds']))}"),
+        (
+            "Seed, router seeds",
+            f"{findings.config['seed']}; {', '.join(map(str, findings.config['router_seeds']))}",
+        ),
         ("Configuration hash", score.config_hash),
     ]
     for part, settings in findings.config["budget"].items():
         if isinstance(settings, dict):
-            rows.append((f"Settings: {part}", ", ".join(f"{key} {_plain(value)}" for key, value in settings.items())))
+            rows.append(
+                (f"Settings: {part}", ", ".join(f"{key} {_plain(value)}" for key, value in settings.items()))
+            )
         else:
             rows.append((f"Settings: {part}", _plain(settings)))
     return Table(("What", "Value"), tuple(rows))
@@ -162,12 +173,15 @@ def _figures(findings: Findings) -> dict[str, go.Figure]:
     figures = {
         "headline": dot_plot(findings.dots(MACRO), x_title=MACRO_AXIS),
         "tasks": task_plot(
-            {get_task(task).title: findings.dots(task) for task in tasks}, x_title="score, 0 to 100 (line: 95 % interval)"
+            {get_task(task).title: findings.dots(task) for task in tasks},
+            x_title="score, 0 to 100 (line: 95 % interval)",
         ),
         "transfer": heat_map(
             [[index.get(name, task).value for task in tasks] for name in matrix_rows],
             rows=[
-                name.removeprefix(EXPERT_PREFIX) if name.startswith(EXPERT_PREFIX) else findings.methods[name].title
+                name.removeprefix(EXPERT_PREFIX)
+                if name.startswith(EXPERT_PREFIX)
+                else findings.methods[name].title
                 for name in matrix_rows
             ],
             columns=tasks,
@@ -193,10 +207,18 @@ def _figures(findings: Findings) -> dict[str, go.Figure]:
 
 
 def _html(
-    title: str, sentences: Sequence[str], all_tables: Mapping[str, Table], findings: Findings, layout: RunLayout
+    title: str,
+    sentences: Sequence[str],
+    all_tables: Mapping[str, Table],
+    findings: Findings,
+    layout: RunLayout,
 ) -> str:
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    template = environment.from_string(
+        files(__package__ or "").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    )
     plots = {
         name: figure.to_html(
             full_html=False,
@@ -223,15 +245,20 @@ def _html(
 
 
 def _markdown(
-    title: str, sentences: Sequence[str], all_tables: Mapping[str, Table], findings: Findings, layout: RunLayout
+    title: str,
+    sentences: Sequence[str],
+    all_tables: Mapping[str, Table],
+    findings: Findings,
+    layout: RunLayout,
 ) -> str:
     parts = [
         f"# {title}",
         f"**{sentences[0]}**",
         "\n".join(f"- {sentence}" for sentence in sentences[1:]),
         f"![Mean score of every method over all tasks, with 95 % intervals]({layout.picture.name})",
-        "Numbers in brackets are 95 % intervals of a paired bootstrap over groups of examples that belong together. "
-        "A method is called better or worse only where the interval of the difference leaves out zero.",
+        "Numbers in brackets are 95 % intervals of a paired bootstrap over groups of "
+        "examples that belong together. A method is called better or worse only where the "
+        "interval of the difference leaves out zero.",
     ]
     for name, heading in (
         ("headline", "All tasks together"),

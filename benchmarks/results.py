@@ -71,7 +71,9 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             raise FinLoraError(f"{path}, line {number}: not JSON ({error}).") from error
         if not isinstance(record, dict):
-            raise FinLoraError(f"{path}, line {number}: a JSON object is needed, this is {type(record).__name__}.")
+            raise FinLoraError(
+                f"{path}, line {number}: a JSON object is needed, this is {type(record).__name__}."
+            )
         records.append(record)
     return records
 
@@ -118,5 +120,7 @@ class ResultIndex:
         """
         result = self.find(method, task, metric, seed)
         if result is None:
-            raise FinLoraError(f"These results have no {metric} of {method} on {task}; run the benchmark to its end.")
+            raise FinLoraError(
+                f"These results have no {metric} of {method} on {task}; run the benchmark to its end."
+            )
         return result

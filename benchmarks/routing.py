@@ -25,29 +25,29 @@ def mean_scalings(
     Args:
         mixture: A mixture with any router.
         tokenizer: The base's tokenizer.
-        examples: Questions with their right answers, which are read along; those too long for the base are left out.
+        examples: Questions with their right answers, which are read along; those too long for the base are
+            left out.
 
     Returns:
-        Mean weight of every expert, under `prompt` over the tokens that only read the question, under `answer` over
-        the tokens from which the next token of the answer is predicted.
+        Mean weight of every expert, under `prompt` over the tokens that only read the question, under
+        `answer` over the tokens from which the next token of the answer is predicted.
     """
     limit = token_limit(mixture.config)
     encoded = [one for one in encode_examples(tokenizer, examples) if len(one.input_ids) <= limit]
-    sums = {"prompt": torch.zeros(0), "answer": torch.zeros(0)}
+    sums = {tokens: torch.zeros(mixture.bank.expert_count) for tokens in ("prompt", "answer")}
     counts = dict.fromkeys(sums, 0.0)
     for start in range(0, len(encoded), _BATCH_SIZE):
-        scalings, masks = _scalings_of_batch(mixture, encoded[start : start + _BATCH_SIZE], tokenizer.pad_token_id)
+        scalings, masks = _scalings_of_batch(mixture, encoded[start : start + _BATCH_SIZE])
         for tokens, mask in masks.items():
-            total = (scalings * mask.unsqueeze(-1)).sum(dim=(0, 1)).cpu()
-            sums[tokens] = total if not len(sums[tokens]) else sums[tokens] + total
+            sums[tokens] += (scalings * mask.unsqueeze(-1)).sum(dim=(0, 1)).cpu()
             counts[tokens] += float(mask.sum())
     return {tokens: (sums[tokens] / max(counts[tokens], 1.0)).tolist() for tokens in sums}
 
 
 def _scalings_of_batch(
-    mixture: MixtureForCausalLM, encoded: Sequence[Encoded], pad_id: int
+    mixture: MixtureForCausalLM, encoded: Sequence[Encoded]
 ) -> tuple[Float[Tensor, "batch token expert"], dict[str, Float[Tensor, "batch token"]]]:
-    batch = {name: tensor.to(mixture.device) for name, tensor in collate(encoded, pad_id).items()}
+    batch = {name: tensor.to(mixture.device) for name, tensor in collate(encoded, pad_id=0).items()}
     mixture(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
     assert mixture.last_scalings is not None
     scalings = mixture.last_scalings.float().mean(dim=2)

@@ -1,4 +1,4 @@
-"""The resolved configuration of a benchmark run: all that determines its numbers, and whether two runs are the same."""
+"""The resolved configuration of a benchmark run: all that determines its numbers; and whose a folder is."""
 
 from __future__ import annotations
 
@@ -70,12 +70,15 @@ def claim(path: Path, config: RunConfig) -> None:
         if differences := list(_differences(before, config.as_json())):
             shown = "; ".join(differences[:3]) + ("; …" if len(differences) > 3 else "")
             raise FinLoraError(
-                f"{folder} holds a run with another configuration ({shown}); choose another --name, runs are never mixed."
+                f"{folder} holds a run with another configuration ({shown}); choose another --name, as runs "
+                "are never mixed."
             )
         return
     strangers = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
     if strangers:
-        raise FinLoraError(f"{folder} exists and is no benchmark run (it holds {strangers[0]}); choose another --name.")
+        raise FinLoraError(
+            f"{folder} exists and is no benchmark run (it holds {strangers[0]}); choose another --name."
+        )
     write_json(path, config.as_json())
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ..experts.adapter import METADATA_FILE
 from ..experts.errors import FinLoraError
+from ..router.train import RESULT_FILE
 from .layout import RunLayout
 from .methods import EXPERT_PREFIX, Method, expert_job, router_job
 from .predictions import Prediction, Summary, read_predictions
@@ -31,7 +33,7 @@ Cells = Mapping[tuple[str, "int | None", str], Cell]
 
 
 def read_cells(layout: RunLayout, methods: Mapping[str, Method], tasks: Sequence[str]) -> Cells:
-    """Read the answers of a finished run, by (method, seed, task); the oracle's are those of the right experts.
+    """Read the answers of a finished run, by (method, seed, task); the oracle's are the right experts'.
 
     Raises:
         FinLoraError: A file is missing or malformed, or methods answered different examples.
@@ -43,10 +45,14 @@ def read_cells(layout: RunLayout, methods: Mapping[str, Method], tasks: Sequence
                 source = method.name if method.open else f"{EXPERT_PREFIX}{task}"
                 cells[method.name, seed, task] = Cell(*read_predictions(layout.cell(source, seed, task)))
     if len({(cell.summary.base_revision, cell.summary.quantization) for cell in cells.values()}) != 1:
-        raise FinLoraError(f"The base changed while {layout.folder} was made; start a new run under another --name.")
+        raise FinLoraError(
+            f"The base changed while {layout.folder} was made; start a new run under another --name."
+        )
     for task in tasks:
         if len({cell.summary.examples_sha256 for (_, _, name), cell in cells.items() if name == task}) != 1:
-            raise FinLoraError(f"The methods in {layout.folder} answered different examples of {task}; start a new run.")
+            raise FinLoraError(
+                f"The methods in {layout.folder} answered different examples of {task}; start a new run."
+            )
     return cells
 
 
@@ -74,7 +80,10 @@ def compute_results(
     scores = {
         method.name: {
             task: np.array(
-                [[100 * one.score for one in cells[method.name, seed, task].predictions] for seed in method.seeds]
+                [
+                    [100 * one.score for one in cells[method.name, seed, task].predictions]
+                    for seed in method.seeds
+                ]
             )
             for task in tasks
         }
@@ -82,7 +91,9 @@ def compute_results(
     }
     groups = {task: _clusters(cells["base", None, task].predictions) for task in tasks}
     by_seed = {
-        f"{method.name} {index}": {task: array[index : index + 1] for task, array in scores[method.name].items()}
+        f"{method.name} {index}": {
+            task: array[index : index + 1] for task, array in scores[method.name].items()
+        }
         for method in methods.values()
         if len(method.seeds) > 1
         for index in range(len(method.seeds))
@@ -93,9 +104,18 @@ def compute_results(
 
 
 def read_job_costs(layout: RunLayout, jobs: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Seconds and peak memory of jobs, by name; a job killed before they were noted is left out."""
-    found = {job: layout.cost(job) for job in jobs if layout.cost(job).exists()}
-    return {job: json.loads(path.read_text(encoding="utf-8")) for job, path in found.items()}
+    """Seconds and peak memory of training jobs, by name; a job killed before they were noted is left out."""
+    costs = {}
+    for job in jobs:
+        if layout.cost(job).exists():
+            costs[job] = json.loads(layout.cost(job).read_text(encoding="utf-8"))
+            records = [layout.folder / job / name for name in (METADATA_FILE, RESULT_FILE)]
+            earlier = [
+                json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in records if path.exists()
+            ]
+            # The job counts its last attempt, the trainer's record all attempts but only their steps.
+            costs[job]["seconds"] = max([costs[job]["seconds"], *earlier])
+    return costs
 
 
 def _clusters(predictions: Sequence[Prediction]) -> list[str]:

@@ -1,9 +1,10 @@
 """Paired cluster bootstrap: intervals of scores, of differences and of ratios. Knows no models and no files.
 
-Examples about one company or one sentence are not independent, so whole clusters are drawn (Field and Welsh 2007,
-"Bootstrapping clustered data"). All methods see the same draw, so that what an easy or hard draw does to both
-cancels in their difference. The macro mean draws clusters inside every task (a stratified bootstrap). A method with
-several training seeds also has its seeds drawn, the same ones for all tasks, because one seed is one router.
+Examples about one company or one sentence are not independent, so whole clusters are drawn (Field and Welsh
+2007, "Bootstrapping clustered data"). All methods see the same draw, so that what an easy or hard draw does
+to both cancels in their difference. The macro mean draws clusters inside every task (a stratified bootstrap).
+A method with several training seeds also has its seeds drawn, the same ones for all tasks, because one seed
+is one router.
 """
 
 from __future__ import annotations
@@ -36,9 +37,7 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def cluster_counts(
-    clusters: int, *, resamples: int, seed: int, task: str
-) -> NDArray[np.int64]:
+def cluster_counts(clusters: int, *, resamples: int, seed: int, task: str) -> NDArray[np.int64]:
     """How often every cluster of a task is drawn, (resample, cluster); the same for all methods.
 
     The stream depends on the task's name, so adding a task changes no other task's draws.
@@ -51,8 +50,8 @@ class Bootstrap:
     """Resampled scores of many methods on many tasks, and the intervals that follow from them.
 
     Args:
-        scores: For every method and task an array (seed, item) of item scores, 0 to 100. All methods answer the same
-            tasks and, within a task, the same items in the same order.
+        scores: For every method and task an array (seed, item) of item scores, 0 to 100. All methods answer
+            the same tasks and, within a task, the same items in the same order.
         groups: For every task the cluster of each item.
         resamples: Number of draws.
         seed: Seed of the draws.
@@ -79,8 +78,8 @@ class Bootstrap:
     def score(self, method: str, task: str = MACRO) -> Interval:
         """Score of a method on a task, or its macro mean over tasks, 0 to 100.
 
-        Where every item of a task scored 0, or every item 100, there is nothing to resample and the exact binomial
-        bound over clusters stands in (Clopper and Pearson 1934).
+        Where every item of a task scored 0, or every item 100, there is nothing to resample and the exact
+        binomial bound over clusters stands in (Clopper and Pearson 1934).
         """
         interval = self._interval(self._values[method, task], self._draws[method, task])
         clusters = self._extreme.get((method, task))
@@ -123,14 +122,18 @@ class Bootstrap:
         means = np.concatenate(
             [
                 (part @ sums) / (part @ sizes)[:, None]
-                for part in (counts[row : row + _ROWS_AT_ONCE] for row in range(0, len(counts), _ROWS_AT_ONCE))
+                for part in (
+                    counts[row : row + _ROWS_AT_ONCE] for row in range(0, len(counts), _ROWS_AT_ONCE)
+                )
             ]
         )
         first = 0
         for method in scores:
             own = scores[method][task]
             self._values[method, task] = float(own.mean())
-            self._draws[method, task] = (means[:, first : first + len(own)] * seed_weights[method]).sum(axis=1)
+            self._draws[method, task] = (means[:, first : first + len(own)] * seed_weights[method]).sum(
+                axis=1
+            )
             if np.all(own == 0) or np.all(own == 100):
                 self._extreme[method, task] = len(names)
             first += len(own)
@@ -158,4 +161,6 @@ class Bootstrap:
                 raise ValueError(f"{method} has different numbers of seeds on different tasks")
             for task, array in by_task.items():
                 if array.ndim != 2 or array.shape[1] != len(groups[task]) or not array.size:
-                    raise ValueError(f"{method} on {task}: scores are {array.shape}, items {len(groups[task])}")
+                    raise ValueError(
+                        f"{method} on {task}: scores are {array.shape}, items {len(groups[task])}"
+                    )

@@ -13,7 +13,7 @@ from .results import ResultIndex
 from .scoring import COMPARED
 from .statistics import MACRO
 
-MISSING = "–"
+MISSING = "-"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Table:
     def markdown(self) -> str:
         """The table in GitHub's Markdown, numbers to the right."""
         lines = [self.headers, (":--", *("--:" for _ in self.headers[1:])), *self.rows]
-        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        return "\n".join(
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+        )
 
 
 def headline_table(index: ResultIndex, methods: Mapping[str, Method], shown: Sequence[str]) -> Table:

@@ -1,4 +1,4 @@
-"""Read a trained expert from its folder: an ordinary PEFT LoRA adapter, plus `expert.json` if FinLoRA trained it.
+"""Read a trained expert from its folder: a PEFT LoRA adapter, plus `expert.json` if FinLoRA trained it.
 
 Only reads and checks; what is done with the tensors is the business of the caller.
 """
@@ -30,7 +30,8 @@ class ExpertFiles:
     config: LoraConfig
     """Rank, scale, adapted layers and variant (rsLoRA, DoRA)."""
     tensors: dict[str, Tensor]
-    """Weights on the CPU under PEFT's names, `base_model.model.….lora_A.weight` of shape (rank, d_in) and so on."""
+    """Weights on the CPU under PEFT's names, `base_model.model.….lora_A.weight` of shape (rank, d_in) and so
+    on."""
     metadata: dict[str, Any] | None
     """Content of `expert.json`; None for an adapter that FinLoRA did not train."""
 
@@ -48,8 +49,8 @@ class ExpertFiles:
         """Check that the expert was trained on this base.
 
         Raises:
-            FinLoraError: If an adapted layer is missing in the base or has other dimensions, or if the expert states
-                other weights than the base has.
+            FinLoraError: If an adapted layer is missing in the base or has other dimensions, or if the expert
+                states other weights than the base has.
         """
         self._check_layers(base)
         metadata = self.metadata or {}
@@ -68,7 +69,8 @@ class ExpertFiles:
                 continue
             if name not in modules:
                 raise FinLoraError(
-                    f"The expert {self.folder} adapts the layer {name}, which the base {base.name} does not have; "
+                    f"The expert {self.folder} adapts the layer {name}, which the base {base.name} does not "
+                    "have; "
                     f"its layers are named {', '.join(linear_layer_names(base.model))}."
                 )
             width = {"A": "in_features", "B": "out_features"}.get(matrix[0])
@@ -76,7 +78,8 @@ class ExpertFiles:
             expected = getattr(modules[name], width, size) if width else size
             if size != expected:
                 raise FinLoraError(
-                    f"The expert {self.folder} was trained on another base: its layer {name} has {width} {size}, "
+                    f"The expert {self.folder} was trained on another base: its layer {name} has {width} "
+                    f"{size}, "
                     f"that of {base.name} has {expected}."
                 )
 
@@ -92,7 +95,9 @@ def read_expert(folder: Path | str) -> ExpertFiles:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FinLoraError(f"No expert at {folder}: it is not a folder; give the folder `train-expert` wrote.")
+        raise FinLoraError(
+            f"No expert at {folder}: it is not a folder; give the folder `train-expert` wrote."
+        )
     return ExpertFiles(folder, _read_config(folder), _read_tensors(folder), _read_metadata(folder))
 
 
@@ -102,7 +107,8 @@ def _read_config(folder: Path) -> LoraConfig:
         raise FinLoraError(f"{folder} has no {CONFIG_FILE}, so it is not a PEFT adapter.")
     if content.get("peft_type") != "LORA":
         raise FinLoraError(
-            f"{folder} holds a {content.get('peft_type')} adapter; only LORA (with its variants rsLoRA and DoRA) can be "
+            f"{folder} holds a {content.get('peft_type')} adapter; only LORA (with its variants rsLoRA and "
+            "DoRA) can be "
             "an expert."
         )
     try:
@@ -117,7 +123,8 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
         pickled = [path.name for path in (*folder.glob("*.bin"), *folder.glob("*.pt"))]
         if pickled:
             raise FinLoraError(
-                f"{folder} stores its weights as {pickled[0]}; only safetensors are read, since loading the other can "
+                f"{folder} stores its weights as {pickled[0]}; only safetensors are read, since loading the "
+                "other can "
                 f"run code: save it again with PEFT as {WEIGHTS_FILE}."
             )
         raise FinLoraError(f"{folder} has no {WEIGHTS_FILE}.")

@@ -1,9 +1,12 @@
-"""Greedy answers to many prompts by any causal language model with `generate`: a base, a base with a LoRA adapter, a mixture."""
+"""Greedy answers to many prompts.
+
+By anything with `generate`: a base, a base with a LoRA adapter, a mixture.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from .encoding import encode_prompts, pad_left, token_limit
@@ -20,7 +23,7 @@ class Answers:
 
 
 def answer(
-    model: torch.nn.Module,
+    model: Any,
     tokenizer: PreTrainedTokenizerBase,
     contexts: Sequence[str],
     *,
@@ -31,8 +34,8 @@ def answer(
     """Answer prompts greedily, in left-padded batches of similar length.
 
     Args:
-        model: Anything with `config`, `generation_config` and `generate` of transformers; it is left in the mode
-            (training or not) that it came in.
+        model: Anything with `config`, `generation_config` and `generate` of transformers; it is left in the
+            mode (training or not) that it came in.
         tokenizer: The base's tokenizer, with a pad token.
         contexts: Prompts.
         max_new_tokens: Most tokens of an answer; an end-of-sequence token ends it earlier.
@@ -43,7 +46,9 @@ def answer(
     limit = token_limit(model.config) - max_new_tokens
     too_long = [index for index, prompt in enumerate(prompts) if len(prompt) > limit]
     # Longest first: memory runs out at once or never, and the time left is never underestimated.
-    order = sorted((i for i, prompt in enumerate(prompts) if len(prompt) <= limit), key=lambda i: -len(prompts[i]))
+    order = sorted(
+        (i for i, prompt in enumerate(prompts) if len(prompt) <= limit), key=lambda i: -len(prompts[i])
+    )
     texts = [""] * len(prompts)
     was_training = model.training
     model.eval()
@@ -61,10 +66,11 @@ def answer(
 
 
 def _answer_batch(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], max_new_tokens: int
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], max_new_tokens: int
 ) -> list[str]:
     device = next(model.parameters()).device
-    input_ids = pad_left(prompts, tokenizer.pad_token_id).to(device)
+    pad_id: Any = tokenizer.pad_token_id
+    input_ids = pad_left(prompts, pad_id).to(device)
     stop_ids = _stop_ids(model, tokenizer)
     output = model.generate(
         input_ids=input_ids,
@@ -77,13 +83,13 @@ def _answer_batch(
         top_k=None,
         num_beams=1,
         eos_token_id=sorted(stop_ids) or None,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=pad_id,
     )
     rows = [_until_stop(row, stop_ids) for row in output[:, input_ids.shape[1] :].tolist()]
     return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
 
 
-def _stop_ids(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+def _stop_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     configured = model.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return {index for index in [*ids, tokenizer.eos_token_id] if index is not None}

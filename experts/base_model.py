@@ -1,7 +1,7 @@
 """The base: a frozen causal language model, quantized by bitsandbytes or not, with its tokenizer.
 
-A base is the embedded default, a local folder or a hub id. Only safetensors weights are read, and no code that comes
-with a model is run.
+A base is the embedded default, a local folder or a hub id. Only safetensors weights are read, and no code
+that comes with a model is run.
 """
 
 import hashlib
@@ -69,11 +69,14 @@ def load_base(
     """Load, quantize and freeze a base.
 
     Args:
-        name: "embedded", a local folder with a Hugging Face model, or a hub id such as `meta-llama/Llama-3.1-8B`.
+        name: "embedded", a local folder with a Hugging Face model, or a hub id such as
+            `meta-llama/Llama-3.1-8B`.
         quantization: `nf4` (4 bit with double quantization, Dettmers et al. 2023, arXiv:2305.14314), `int8`
             (Dettmers et al. 2022, arXiv:2208.07339) or `none`. The output layer is never quantized.
-        device: Where to put it; "auto" spreads it over all GPUs. By default CUDA where there is one, else the CPU.
-        dtype: Type of what is not quantized, and of the computation; by default bfloat16 on CUDA, float32 on the CPU.
+        device: Where to put it; "auto" spreads it over all GPUs. By default CUDA where there is one, else the
+            CPU.
+        dtype: Type of what is not quantized, and of the computation; by default bfloat16 on CUDA, float32 on
+            the CPU.
 
     Raises:
         FinLoraError: If the quantization is unknown, or the model is missing, gated, not reachable, already
@@ -143,7 +146,9 @@ def _source(name: str) -> str:
     if name == EMBEDDED_BASE:
         folder = Path(__file__).parent / "embedded_base"
         if not (folder / "model.safetensors").is_file():
-            raise FinLoraError("This copy of FinLoRA lacks the weights of its embedded base; install it again.")
+            raise FinLoraError(
+                "This copy of FinLoRA lacks the weights of its embedded base; install it again."
+            )
         return str(folder)
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -154,7 +159,8 @@ def _source(name: str) -> str:
         return str(folder)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise FinLoraError(
-            f"No base {name!r}: give {EMBEDDED_BASE!r}, an existing folder, or a hub id of the form owner/model."
+            f"No base {name!r}: give {EMBEDDED_BASE!r}, an existing folder, or a hub id of the form "
+            "owner/model."
         )
     return name
 
@@ -179,9 +185,13 @@ def _check_decoder_only(name: str, config: PretrainedConfig) -> None:
     known = [entry for entry in architectures if entry.endswith(("ForCausalLM", "LMHeadModel"))]
     if config.is_encoder_decoder or (architectures and not known):
         kind = ", ".join(architectures) or config.model_type
-        raise FinLoraError(f"The base {name} is a {kind}; only decoder-only language models (…ForCausalLM) can be one.")
+        raise FinLoraError(
+            f"The base {name} is a {kind}; only decoder-only language models (…ForCausalLM) can be one."
+        )
     if getattr(config, "quantization_config", None) is not None:
-        raise FinLoraError(f"The base {name} is stored quantized; give the original model, FinLoRA quantizes it.")
+        raise FinLoraError(
+            f"The base {name} is stored quantized; give the original model, FinLoRA quantizes it."
+        )
 
 
 def _explain(name: str, error: Exception) -> str:
@@ -194,14 +204,18 @@ def _explain(name: str, error: Exception) -> str:
 
     if caused_by(GatedRepoError):
         return (
-            f"The base {name} is gated: accept its licence on https://huggingface.co/{name}, run `hf auth login` "
+            f"The base {name} is gated: accept its licence on https://huggingface.co/{name}, run `hf auth "
+            "login` "
             "(or set HF_TOKEN), and try again."
         )
     if caused_by(RepositoryNotFoundError, HFValidationError):
-        return f"There is no model {name} on the hub, or it is private and you are not logged in (`hf auth login`)."
+        return (
+            f"There is no model {name} on the hub, or it is private; check the name, or run `hf auth login`."
+        )
     if caused_by(OfflineModeIsEnabled, LocalEntryNotFoundError, ConnectionError):
         return (
-            f"The base {name} is not in the local cache and the hub cannot be reached; connect to the network, or "
+            f"The base {name} is not in the local cache and the hub cannot be reached; connect to the "
+            "network, or "
             f"give a local folder or {EMBEDDED_BASE!r}."
         )
     if caused_by(HfHubHTTPError):
@@ -227,12 +241,13 @@ def _set_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
 def _keep_weights_as_loaded(model: PreTrainedModel) -> None:
     """Switch off the CPU kernel that repacks 4-bit weights in place at the first answer.
 
-    It rounds to bfloat16, so results would differ between processors, and its result carries no gradient, so training
-    after answering in one process would silently learn nothing (bitsandbytes 0.50, processors with AVX512-BF16).
+    It rounds to bfloat16, so results would differ between processors, and its result carries no gradient, so
+    training after answering in one process would silently learn nothing (bitsandbytes 0.50, processors with
+    AVX512-BF16).
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False  # pyright: ignore[reportAttributeAccessIssue]
+            module.support_avx512bf16_for_cpu = False  # pyright: ignore[reportArgumentType]
 
 
 def _revision(source: str, model: PreTrainedModel) -> str:
@@ -248,7 +263,8 @@ def _revision(source: str, model: PreTrainedModel) -> str:
 def _hash_weights(file: Path, digest: Any) -> None:
     size = file.stat().st_size
     digest.update(f"{file.name} {size}\n".encode())
-    # Files of many gigabytes are sampled: a fine-tuned copy differs nearly everywhere, and loading must stay quick.
+    # Files of many gigabytes are sampled: a fine-tuned copy differs nearly everywhere, and loading must stay
+    # quick.
     step = max(MEBIBYTE, size // 256)
     with file.open("rb") as stream:
         for offset in range(0, size, step):

@@ -1,8 +1,8 @@
 """The order in which training sees its examples: batches of similar length, in random order.
 
-The order of an epoch depends on seed and epoch alone, not on the state of any random generator, so a resumed run sees
-what an unbroken one sees. (The length-grouped sampler of transformers 5.23 draws from the global generator, and runs
-through the batches from long to short, which sorts a mixture of tasks by task.)
+The order of an epoch depends on seed and epoch alone, not on the state of any random generator, so a resumed
+run sees what an unbroken one sees. (The length-grouped sampler of transformers 5.23 draws from the global
+generator, and runs through the batches from long to short, which sorts a mixture of tasks by task.)
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Sampler
 
-POOL_BATCHES = 16
-"""Batches whose examples are sorted by length together: more gives less padding, fewer more random batches."""
+POOL_BATCHES = 8
+"""Batches whose examples are sorted by length together: more gives less padding, fewer more random
+batches."""
 
 
 class SimilarLengthSampler(Sampler[int]):
@@ -21,8 +22,8 @@ class SimilarLengthSampler(Sampler[int]):
         lengths: Tokens of each example.
         batch_size: Examples of one optimizer step on one device, or of one forward pass.
         seed: Determines, with the epoch, the order.
-        weights: Relative chance of each example to be drawn, with replacement; by default an epoch has every example
-            once.
+        weights: Relative chance of each example to be drawn, with replacement; by default an epoch has every
+            example once.
     """
 
     def __init__(
@@ -57,4 +58,6 @@ class SimilarLengthSampler(Sampler[int]):
     def _draw(self, generator: torch.Generator) -> list[int]:
         if self.weights is None:
             return torch.randperm(len(self.lengths), generator=generator).tolist()
-        return torch.multinomial(self.weights, len(self.lengths), replacement=True, generator=generator).tolist()
+        return torch.multinomial(
+            self.weights, len(self.lengths), replacement=True, generator=generator
+        ).tolist()

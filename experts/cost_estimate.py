@@ -171,7 +171,12 @@ def activation_bytes(size: BaseSize, sequences: int, tokens: int, *, checkpointi
 
 
 def training_cost(
-    size: BaseSize, plan: Training, trained_parameters: int, frozen_parameters: int = 0
+    size: BaseSize,
+    plan: Training,
+    trained_parameters: int,
+    frozen_parameters: int = 0,
+    *,
+    cached_passes: int = 0,
 ) -> TrainingCost:
     """Compute memory and work of training over a frozen base.
 
@@ -183,6 +188,7 @@ def training_cost(
         plan: What is trained on.
         trained_parameters: Parameters with a gradient.
         frozen_parameters: Parameters of resident experts, in bfloat16.
+        cached_passes: Forward passes whose result is kept from the first epoch on: a router's scaling pass.
     """
     passes = 3 if plan.checkpointing else 2
     return TrainingCost(
@@ -192,7 +198,9 @@ def training_cost(
             size, plan.batch_size, plan.tokens, checkpointing=plan.checkpointing
         ),
         logit_bytes=plan.batch_size * plan.tokens * size.vocabulary * LOGIT_BYTES,
-        operations=plan.examples * plan.epochs * passes * size.forward_operations(plan.tokens),
+        operations=plan.examples
+        * (plan.epochs * passes + cached_passes)
+        * size.forward_operations(plan.tokens),
     )
 
 

@@ -2,8 +2,8 @@
 
     [BOS] prompt | " " + answer EOS
 
-Prompt and completion are tokenized apart and then joined, so the ids of the prompt are the same in training and in
-answering. Nothing is ever cut: what does not fit the base is reported by its index.
+Prompt and completion are tokenized apart and then joined, so the ids of the prompt are the same in training
+and in answering. Nothing is ever cut: what does not fit the base is reported by its index.
 """
 
 import sys
@@ -50,7 +50,7 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, contexts: Sequence[str]) 
         tokenizer: The base's tokenizer.
         contexts: Prompts; white space at their end is dropped, since the answer brings its own blank.
     """
-    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    start: list[Any] = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     stripped = [context.rstrip() for context in contexts]
     return [start + ids for ids in _tokenize(tokenizer, stripped)]
 
@@ -64,7 +64,7 @@ def encode_examples(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Examp
     """Return prompt and completion of every example as token ids, of any length."""
     prompts = encode_prompts(tokenizer, [example.context for example in examples])
     targets = _tokenize(tokenizer, [" " + example.target.strip() for example in examples])
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    end: list[Any] = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     return [
         Encoded(prompt + target + end, [0] * len(prompt) + [1] * len(target + end))
         for prompt, target in zip(prompts, targets, strict=True)
@@ -84,7 +84,8 @@ def collate(encoded: Sequence[Encoded], pad_id: int) -> dict[str, Tensor]:
         pad_id: Token id that fills the rows up; it is masked and carries no loss.
 
     Returns:
-        `input_ids`, `attention_mask` and `labels`, each of shape (batch, token); labels are -100 in prompt and padding.
+        `input_ids`, `attention_mask` and `labels`, each of shape (batch, token); labels are -100 in prompt
+        and padding.
     """
     return {
         "input_ids": _pad([example.input_ids for example in encoded], pad_id),

@@ -4,6 +4,6 @@
 class FinLoraError(Exception):
     """Something the user gave cannot be used.
 
-    The message is one sentence: what was given, what is allowed, what to do. The command line prints it without a
-    traceback; everything else that is raised is a defect of FinLoRA.
+    The message is one sentence: what was given, what is allowed, what to do. The command line prints it
+    without a traceback; everything else that is raised is a defect of FinLoRA.
     """

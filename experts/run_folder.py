@@ -1,8 +1,8 @@
 """The output folder of a training run: new, to be resumed, or not to be touched.
 
-While a run lasts, its checkpoints lie in the subfolder `training` beside a record of what is being trained. When the
-result is in place, the subfolder goes. So a folder with a result and no subfolder is finished and is never written to,
-and a folder with the subfolder can be resumed by the same command after any interruption.
+While a run lasts, its checkpoints lie in the subfolder `training` beside a record of what is being trained.
+When the result is in place, the subfolder goes. So a folder with a result and no subfolder is finished and is
+never written to, and a folder with the subfolder can be resumed by the same command after any interruption.
 """
 
 import json
@@ -64,7 +64,8 @@ def open_run(out: Path, record: Mapping[str, Any], *, result: str) -> RunFolder:
         result: Name of the file that is written last, whose presence makes a finished result.
 
     Raises:
-        FinLoraError: If the folder holds a finished result, an unfinished run of something else, or other files.
+        FinLoraError: If the folder holds a finished result, an unfinished run of something else, or other
+            files.
     """
     scratch = out / SCRATCH
     plain_record = json.loads(json.dumps(record))
@@ -72,7 +73,9 @@ def open_run(out: Path, record: Mapping[str, Any], *, result: str) -> RunFolder:
         _check_same(out, json.loads((scratch / RECORD).read_text(encoding="utf-8")), plain_record)
         return RunFolder(out)
     if (out / result).exists():
-        raise FinLoraError(f"{out} already holds a finished result ({result}); give another folder or delete it.")
+        raise FinLoraError(
+            f"{out} already holds a finished result ({result}); give another folder or delete it."
+        )
     if out.exists() and not out.is_dir():
         raise FinLoraError(f"{out} is a file; give the name of a folder.")
     if out.is_dir() and any(path.name != SCRATCH for path in out.iterdir()):
@@ -99,7 +102,8 @@ def _check_same(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) ->
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise FinLoraError(
-                f"{out} holds an unfinished run with {key} = {before.get(key)!r}, now it is {now.get(key)!r}; repeat the "
+                f"{out} holds an unfinished run with {key} = {before.get(key)!r}, now it is "
+                f"{now.get(key)!r}; repeat the "
                 "first command to resume it, or give another folder."
             )
 

@@ -44,7 +44,8 @@ class TrainingSettings:
     log_steps: int = 10
     """Steps between two records of the loss."""
     report_to: Literal["none", "wandb"] = "none"
-    """Where to log besides the output folder; set WANDB_MODE=offline to use Weights & Biases without a network."""
+    """Where to log besides the output folder; set WANDB_MODE=offline to use Weights & Biases without a
+    network."""
 
     def __post_init__(self) -> None:
         """Reject settings that no run could follow."""
@@ -60,7 +61,8 @@ class TrainingSettings:
             raise FinLoraError(f"warmup is a share of all steps, from 0 to below 1, got {self.warmup}.")
         if self.save_steps % self.log_steps:
             raise FinLoraError(
-                f"save_steps ({self.save_steps}) must be a multiple of log_steps ({self.log_steps}), so that a resumed "
+                f"save_steps ({self.save_steps}) must be a multiple of log_steps ({self.log_steps}), so "
+                "that a resumed "
                 "run records the same losses."
             )
 

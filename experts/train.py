@@ -1,8 +1,9 @@
 """Train one LoRA expert on one task: TRL's SFTTrainer and PEFT on a frozen base, quantized or not.
 
-The result is an ordinary PEFT adapter folder plus `expert.json`, which says how it came about. Start reading at
-`train_expert`. Variants: LoRA (Hu et al. 2021, arXiv:2106.09685), on a quantized base QLoRA (Dettmers et al. 2023,
-arXiv:2305.14314), rsLoRA (Kalajdzievski 2023, arXiv:2312.03732), DoRA (Liu et al. 2024, arXiv:2402.09353).
+The result is an ordinary PEFT adapter folder plus `expert.json`, which says how it came about. Start reading
+at `train_expert`. Variants: LoRA (Hu et al. 2021, arXiv:2106.09685), on a quantized base QLoRA (Dettmers et
+al. 2023, arXiv:2305.14314), rsLoRA (Kalajdzievski 2023, arXiv:2312.03732), DoRA (Liu et al. 2024,
+arXiv:2402.09353).
 """
 
 import dataclasses
@@ -19,7 +20,8 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import set_seed
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from .adapter import CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE
 from .atomic_write import write_json
@@ -63,8 +65,8 @@ def train_expert(
         The folder: `adapter_config.json`, `adapter_model.safetensors`, `expert.json`.
 
     Raises:
-        FinLoraError: If there is no usable example, a target layer is missing in the base, or the folder is finished,
-            holds another run, or lies on a full disk.
+        FinLoraError: If there is no usable example, a target layer is missing in the base, or the folder is
+            finished, holds another run, or lies on a full disk.
     """
     settings = settings or ExpertSettings()
     _check_targets(base, settings)

@@ -1,6 +1,7 @@
 """What training an expert and training a router share: settings, progress, checkpoints, resuming.
 
-The loop itself is the Trainer of transformers; what is trained is decided in `experts/train.py` and `router/train.py`.
+The loop itself is the Trainer of transformers; what is trained is decided in `experts/train.py` and
+`router/train.py`.
 """
 
 import errno
@@ -40,7 +41,9 @@ def trainer_arguments(
     """
     if settings.report_to == "wandb":
         if importlib.util.find_spec("wandb") is None:
-            raise FinLoraError("Weights & Biases is not installed; run `pip install finlora[wandb]` or leave it out.")
+            raise FinLoraError(
+                "Weights & Biases is not installed; run `pip install finlora[wandb]` or leave it out."
+            )
         os.environ.setdefault("WANDB_PROJECT", "finlora")
     on_cpu = device.type == "cpu"
     return {
@@ -77,8 +80,8 @@ def run_training(trainer: Trainer, run: RunFolder) -> list[dict[str, int | float
         run: The run's folder.
 
     Returns:
-        One record each `log_steps` steps, of the whole run: `step`, `loss`, `seconds` since the start, not counting
-        what a kill lost.
+        One record each `log_steps` steps, of the whole run: `step`, `loss`, `seconds` since the start, not
+        counting what a kill lost.
 
     Raises:
         FinLoraError: If the disk is full; what was saved stays and the run can be resumed.
@@ -94,7 +97,8 @@ def run_training(trainer: Trainer, run: RunFolder) -> list[dict[str, int | float
         if not _is_disk_full(error, run):
             raise
         raise FinLoraError(
-            f"The disk is full: a checkpoint could not be written to {run.scratch}; free some space and repeat the "
+            f"The disk is full: a checkpoint could not be written to {run.scratch}; free some space and "
+            "repeat the "
             "command, it resumes from the checkpoint before."
         ) from error
     entries = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -110,14 +114,16 @@ def answer_loss(
 ) -> Float[Tensor, ""]:
     """Return the mean next-token loss of the answers.
 
-    The output layer runs on labelled positions only. On the CPU the usual way, which runs it on whole prompts, takes
-    close to half of a training step of a small base (TRL 1.16 restricts it too, but only on GPUs).
+    The output layer runs on labelled positions only. On the CPU the usual way, which runs it on whole
+    prompts, takes close to half of a training step of a small base (TRL 1.16 restricts it too, but only on
+    GPUs).
 
     Args:
         model: A causal language model, possibly wrapped by PEFT or for several devices.
         head: Its output layer.
         inputs: A batch as `encoding.collate` makes it, and further arguments of the model.
-        n_labels: What the sum of losses is divided by, if the batch is only part of a step; by default its own labels.
+        n_labels: What the sum of losses is divided by, if the batch is only part of a step; by default its
+            own labels.
     """
     labels = inputs["labels"][:, 1:]
     labelled = labels != IGNORED_LABEL

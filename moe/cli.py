@@ -83,7 +83,6 @@ def run(name: str, words: Sequence[str]) -> None:
         # tyro shows the arguments' part of the docstring beside each flag.
         description=(inspect.getdoc(command) or "").partition("\n\nArgs:")[0],
         args=list(words),
-        config=(tyro.conf.FlagConversionOff,),
     )
 
 

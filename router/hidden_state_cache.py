@@ -1,7 +1,7 @@
 """Final hidden states of the scaling pass, stored for every training example.
 
-They depend on the base alone, so epochs and router seeds can share them. One file holds the states of all tokens; it is
-mapped into memory, not read.
+They depend on the base alone, so epochs and router seeds can share them. One file holds the states of all
+tokens; it is mapped into memory, not read.
 """
 
 import hashlib
@@ -48,8 +48,8 @@ class HiddenStateCache:
     ) -> "HiddenStateCache":
         """Open the cache of these examples in a folder, computing it if it is not there.
 
-        The examples are run in a fixed order and in fixed batches, so that a run killed and resumed sees the same
-        numbers to the last bit.
+        The examples are run in a fixed order and in fixed batches, so that a run killed and resumed sees the
+        same numbers to the last bit.
 
         Args:
             mixture: Its base is run.
@@ -65,13 +65,17 @@ class HiddenStateCache:
         if not _is_complete(file, shape, dtype):
             temporary = file.with_suffix(f".{os.getpid()}.tmp")
             try:
-                states = torch.from_file(str(temporary), shared=True, size=math.prod(shape), dtype=dtype).view(shape)
+                states = torch.from_file(
+                    str(temporary), shared=True, size=math.prod(shape), dtype=dtype
+                ).view(shape)
                 _compute(mixture, encoded, cls(states, lengths), batch_size=batch_size, progress=progress)
                 del states
                 os.replace(temporary, file)
             finally:
                 temporary.unlink(missing_ok=True)
-        return cls(torch.from_file(str(file), shared=False, size=math.prod(shape), dtype=dtype).view(shape), lengths)
+        return cls(
+            torch.from_file(str(file), shared=False, size=math.prod(shape), dtype=dtype).view(shape), lengths
+        )
 
 
 def _compute(

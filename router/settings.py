@@ -92,18 +92,19 @@ class RouterTrainingSettings(TrainingSettings):
     epochs: float = 1.0
     """Number of examples drawn, in multiples of all examples; ignored if max-steps is given."""
     task_temperature: float = 1.0
-    """A task of n examples is drawn in proportion to n ** (1 / temperature): 1 as often as it has examples, large values
-    all tasks alike."""
+    """A task of n examples is drawn in proportion to n ** (1 / temperature): 1 as often as it has examples,
+    large values all tasks alike."""
     label_weight: float = 0.0
-    """Weight of the cross entropy between scalings and the expert of the example's task, averaged over tokens and layers;
-    0 trains on the answers alone, as X-LoRA does."""
+    """Weight of the cross entropy between scalings and the expert of the example's task, averaged over tokens
+    and layers; 0 trains on the answers alone, as X-LoRA does."""
     balance_weight: float = 0.0
-    """Weight of the penalty on using some experts more than others over a batch (Shazeer et al. 2017, arXiv:1701.06538)."""
+    """Weight of the penalty on using some experts more than others over a batch (Shazeer et al. 2017,
+    arXiv:1701.06538)."""
     entropy_weight: float = 0.0
     """Weight of the entropy of each token's scalings: above 0 makes them sharper, below 0 flatter."""
     cache_hidden_states: bool = True
-    """Store the hidden states of the scaling pass, which do not depend on the router; takes tokens x width x 4 bytes on the
-    disk (half of that in bfloat16) until the run ends."""
+    """Store the hidden states of the scaling pass, which do not depend on the router; takes tokens x width x
+    4 bytes on the disk (half of that in bfloat16) until the run ends."""
     gradient_checkpointing: bool = False
     """Compute activations twice to save memory."""
 

@@ -1,7 +1,8 @@
 """Train a mixture's router on a mixture of tasks; base and experts are frozen.
 
 The loss is the next-token loss of the answers, through the mixture, as in X-LoRA (Buehler and Buehler 2024,
-arXiv:2402.07148); the router may also be told which expert an example belongs to. Start reading at `train_router`.
+arXiv:2402.07148); the router may also be told which expert an example belongs to. Start reading at
+`train_router`.
 """
 
 import dataclasses
@@ -46,7 +47,7 @@ class RoutingExample:
     encoded: Encoded
     """Prompt and answer as token ids."""
     task: int
-    """Number of the task, in the order they were given."""
+    """Number of the task's expert; for tasks without one, numbers above those of all experts."""
 
 
 def new_mixture(
@@ -90,16 +91,17 @@ def train_router(
         examples_by_task: Training examples; those too long for the base are left out and counted, never cut.
         out: Folder to create, or that of the same run to resume.
         settings: How to train; by default `RouterTrainingSettings()`.
-        cache_folder: Where to keep hidden states of the scaling pass, so that the next router trained on the same base
-            and examples finds them; by default they go when the run ends.
+        cache_folder: Where to keep hidden states of the scaling pass, so that the next router trained on the
+            same base and examples finds them; by default they go when the run ends.
         progress: Whether to show progress bars.
 
     Returns:
         The folder: `mixture.json`, `router.safetensors`, and `router_training.json` on how they came about.
 
     Raises:
-        FinLoraError: If the router has nothing to learn, there is no usable example, a task has no expert although
-            its label is to be learned, or the folder is finished, holds another run, or lies on a full disk.
+        FinLoraError: If the router has nothing to learn, there is no usable example, a task has no expert
+            although its label is to be learned, or the folder is finished, holds another run, or lies on a
+            full disk.
     """
     settings = settings or RouterTrainingSettings()
     _check_router(mixture, examples_by_task, settings)
@@ -154,7 +156,7 @@ class RoutingCollator:
     pad_id: int
 
     def __call__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """Return `input_ids`, `attention_mask`, `labels`, `task` of shape (batch,), `scaling_hidden_states`."""
+        """Return the batch of `collate`, `task` of shape (batch,), and `scaling_hidden_states` if stored."""
         batch = collate([self.examples[index].encoded for index in indices], self.pad_id)
         batch["task"] = torch.tensor([self.examples[index].task for index in indices])
         if self.cache is not None:
@@ -166,7 +168,9 @@ class RoutingCollator:
 class RouterTrainer(Trainer):
     """The Trainer, with the router as all there is to train and to save."""
 
-    def __init__(self, *, examples: Sequence[RoutingExample], settings: RouterTrainingSettings, **arguments: Any):
+    def __init__(
+        self, *, examples: Sequence[RoutingExample], settings: RouterTrainingSettings, **arguments: Any
+    ):
         """Take the mixture as `model`, and examples and settings beside the Trainer's own arguments."""
         super().__init__(**arguments)
         self.examples = examples
@@ -181,7 +185,9 @@ class RouterTrainer(Trainer):
         mixture = self.accelerator.unwrap_model(model)
         task, batch = inputs["task"], {key: value for key, value in inputs.items() if key != "task"}
         hidden: list[Tensor] = []
-        hook = mixture.router.register_forward_pre_hook(lambda _module, arguments: hidden.append(arguments[0]))
+        hook = mixture.router.register_forward_pre_hook(
+            lambda _module, arguments: hidden.append(arguments[0])
+        )
         try:
             loss = answer_loss(model, mixture.get_output_embeddings(), batch, n_labels=num_items_in_batch)
         finally:
@@ -204,7 +210,9 @@ class RouterTrainer(Trainer):
             lengths,
             self.args.train_batch_size,
             seed=self.args.seed,
-            weights=example_weights([example.task for example in self.examples], self.settings.task_temperature),
+            weights=example_weights(
+                [example.task for example in self.examples], self.settings.task_temperature
+            ),
         )
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
@@ -248,13 +256,16 @@ def scaling_penalties(
     """
     log_shares = torch.log_softmax(logits.float(), dim=-1)[token_mask.bool()]
     shares = log_shares.exp()
-    n_tokens = token_mask.sum(dim=1)
-    right = task.repeat_interleave(n_tokens).view(-1, 1, 1).expand(-1, log_shares.shape[1], 1)
-    label = -log_shares.gather(-1, right).mean()
     entropy = -(shares * log_shares).sum(-1).mean()
     # 0 if all slots are used alike over the batch, (slots - 1) if a single one is.
     balance = shares.shape[-1] * shares.mean(dim=(0, 1)).square().sum() - 1
-    return settings.label_weight * label + settings.balance_weight * balance + settings.entropy_weight * entropy
+    penalty = settings.balance_weight * balance + settings.entropy_weight * entropy
+    if settings.label_weight:
+        right = (
+            task.repeat_interleave(token_mask.sum(dim=1)).view(-1, 1, 1).expand(-1, log_shares.shape[1], 1)
+        )
+        penalty = penalty - settings.label_weight * log_shares.gather(-1, right).mean()
+    return penalty
 
 
 def _has_penalties(settings: RouterTrainingSettings) -> bool:
@@ -266,13 +277,16 @@ def _router(mixture: Any) -> torch.nn.Module:
 
 
 def _check_router(
-    mixture: MixtureForCausalLM, examples_by_task: Mapping[str, Sequence[Example]], settings: RouterTrainingSettings
+    mixture: MixtureForCausalLM,
+    examples_by_task: Mapping[str, Sequence[Example]],
+    settings: RouterTrainingSettings,
 ) -> None:
     if not any(True for _ in mixture.router.parameters()):
         raise FinLoraError(f"A {mixture.router.name} router has no weights to train; give an X-LoRA router.")
     if _has_penalties(settings) and not isinstance(mixture.router, XLoRARouter):
         raise FinLoraError(
-            f"label_weight, balance_weight and entropy_weight are for X-LoRA routers, this is a {mixture.router.name} "
+            "label_weight, balance_weight and entropy_weight are for X-LoRA routers, this is a "
+            f"{mixture.router.name} "
             "router; set them to 0."
         )
     unknown = [task for task in examples_by_task if task not in mixture.bank.expert_names]
@@ -288,7 +302,10 @@ def _encode(
 ) -> tuple[list[RoutingExample], dict[str, int]]:
     limit = token_limit(mixture.config)
     names = mixture.bank.expert_names
-    numbers = {task: names.index(task) if task in names else -1 for task in examples_by_task}
+    numbers = {
+        task: names.index(task) if task in names else len(names) + position
+        for position, task in enumerate(examples_by_task)
+    }
     examples: list[RoutingExample] = []
     n_too_long = {}
     for task, rows in examples_by_task.items():
@@ -298,7 +315,8 @@ def _encode(
         n_too_long[task] = len(rows) - len(fitting)
         if not fitting:
             raise FinLoraError(
-                f"No training example of {task} for the router: there are {len(rows)}, and {n_too_long[task]} of them "
+                f"No training example of {task} for the router: there are {len(rows)}, and "
+                f"{n_too_long[task]} of them "
                 f"are longer than the {limit} tokens of the base {mixture.origin.name}."
             )
         if n_too_long[task]:
@@ -315,7 +333,9 @@ def _encode(
 
 
 def _record(
-    mixture: MixtureForCausalLM, examples_by_task: Mapping[str, Sequence[Example]], settings: RouterTrainingSettings
+    mixture: MixtureForCausalLM,
+    examples_by_task: Mapping[str, Sequence[Example]],
+    settings: RouterTrainingSettings,
 ) -> dict[str, Any]:
     return {
         "base": mixture.origin.name,

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from .corpus import Document, invented_document
+from .corpus import Document, first_stage_document, invented_document
 
-_FILING_WEIGHT = 0.5
+_FILING_WEIGHT = 0.3
 """Weight of a token of filing prose; 1 is the weight of a number that can be looked up."""
 
 
@@ -24,8 +24,16 @@ class Batches:
         self.random = random.Random(seed)
         self.cache: dict[str, list[int]] = {}
 
-    def draw(self, rows: int, length: int) -> tuple[Tensor, Tensor]:
-        """Return token ids and loss weights, each `(rows, length)`; documents are cut at the end of a row."""
+    def draw(self, rows: int, length: int, *, first_stage: bool = False) -> tuple[Tensor, Tensor]:
+        """Return token ids and loss weights, each `(rows, length)`; documents are cut at the end of a row.
+
+        Args:
+            rows: Sequences of the batch.
+            length: Tokens of each.
+            first_stage: Whether to draw only documents to look up and copy from, and to count only the answers:
+                learning which words are frequent would wash the circuits of `initialization` away.
+        """
+        self.first_stage = first_stage
         drawn = [self._row(length) for _ in range(rows)]
         ids = torch.tensor([row[0] for row in drawn])
         return ids, torch.tensor([row[1] for row in drawn])
@@ -40,6 +48,9 @@ class Batches:
         return ids[:length], weights[:length]
 
     def _document(self) -> Document:
+        if self.first_stage:
+            document = first_stage_document(self.random)
+            return [(text, weight if weight == 1.0 else 0.0) for text, weight in document]
         if self.random.random() >= self.filing_share:
             return invented_document(self.random)
         start = self.random.randrange(len(self.paragraphs))
@@ -52,7 +63,7 @@ class Batches:
         for text, weight in document:
             for token in self._ids(text):
                 yield token, weight
-        yield self.tokenizer.eos_token_id, 0.1
+        yield self.tokenizer.eos_token_id, 0.0 if self.first_stage else 0.1
 
     def _ids(self, text: str) -> list[int]:
         if text not in self.cache:

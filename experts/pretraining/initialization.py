@@ -20,9 +20,15 @@ CONSTANT = 0.3
 _LOW_FREQUENCY = 2e-3
 """Radians a token below which a rotary pair counts as content-only (half a radian over 256 tokens)."""
 
+_MATCHES = {
+    1: ((0, 1), (1, 2), (2, 2), (3, 2)),
+    2: ((0, 2), (0, 1), (1, 2), (4, 2)),
+}
+"""Layer to (asked, named) of its heads: a value follows its name directly, or after one separator."""
+
 
 def initialize(config: LlamaConfig, seed: int) -> LlamaForCausalLM:
-    """Return a model whose first layers look back one to three tokens and whose next layers match names.
+    """Return a model whose first layers look back one token to four and whose next layers match names.
 
     Args:
         config: A Llama configuration with at least three layers and `num_key_value_heads == num_attention_heads`.
@@ -58,27 +64,26 @@ class _Circuit:
         base = config.rope_parameters["rope_theta"]
         self.frequency = base ** (-torch.arange(pairs) / pairs)
         self.parts = _orthogonal(self.width).split(self.head_width)
-        self.shifted = {distance: _orthogonal(self.width) for distance in (1, 2, 3)}
+        # Every copy keeps the same part of a token, so that copies from different distances can be compared.
+        self.part = self.parts[0]
+        self.basis = {0: torch.eye(self.width)} | {
+            distance: _orthogonal(self.width) for distance in range(1, self.heads + 1)
+        }
 
     def write(self) -> None:
         """Fill the attention of layers 0 to 2; everything else keeps its random values."""
-        half = self.heads // 2
-        distances = [1] * half + [2 + (i % 2) for i in range(self.heads - half)]
-        for head, distance in enumerate(distances):
-            self._look_back(0, head, distance)
-        self.copied = {
-            d: torch.cat([self.parts[h] for h, other in enumerate(distances) if other == d]) for d in set(distances)
-        }
-        for layer, gain in ((1, 2.6), (2, 1.8)):
+        for head in range(self.heads):
+            self._look_back(head, head + 1)
+        for layer, gain in ((1, 2.4), (2, 2.0)):
             for head in range(self.heads):
-                self._match(layer, head, 1 if head < self.heads - 1 or layer == 2 and head % 2 == 0 else 2, gain)
+                self._match(layer, head, *_MATCHES[layer][head % 4], gain)
 
     def _slice(self, head: int) -> slice:
         return slice(head * self.head_width, (head + 1) * self.head_width)
 
-    def _look_back(self, layer: int, head: int, distance: int) -> None:
-        """Attend to the token `distance` back and keep a part of it in a basis of its own."""
-        attention, rows = self.layers[layer].self_attn, self._slice(head)
+    def _look_back(self, head: int, distance: int) -> None:
+        """Let layer 0 attend to the token `distance` back and keep a part of it in a basis of its own."""
+        attention, rows = self.layers[0].self_attn, self._slice(head)
         pairs = self.head_width // 2
         fast = self.frequency > 0.01
         amplitude = 1.8
@@ -88,20 +93,19 @@ class _Circuit:
         query[pairs:, 0] = -amplitude * fast * torch.sin(self.frequency * distance)
         attention.q_proj.weight[rows] = query
         attention.k_proj.weight[rows] = key
-        attention.v_proj.weight[rows] = self.parts[head]
-        attention.o_proj.weight[:, rows] = 0.08 * self.shifted[distance] @ self.parts[head].T
+        attention.v_proj.weight[rows] = self.part
+        attention.o_proj.weight[:, rows] = 0.1 * self.basis[distance] @ self.part.T
 
-    def _match(self, layer: int, head: int, distance: int, gain: float) -> None:
-        """Attend to the token that stands `distance` after a token like this one, and copy it."""
+    def _match(self, layer: int, head: int, asked: int, named: int, gain: float) -> None:
+        """Copy the token that has `named` back what this one has `asked` back (0 is the token itself)."""
         attention, rows = self.layers[layer].self_attn, self._slice(head)
         pairs = self.head_width // 2
         slow = (self.frequency < _LOW_FREQUENCY).nonzero().flatten()
         columns = torch.cat([slow, slow + pairs])
-        span = self.copied[distance]
-        probe = torch.linalg.qr(torch.randn(len(span), len(columns)))[0].T @ span
+        probe = torch.linalg.qr(torch.randn(len(self.part), len(columns)))[0].T @ self.part
         query, key = torch.zeros(self.head_width, self.width), torch.zeros(self.head_width, self.width)
-        query[columns] = gain * probe
-        key[columns] = gain * probe @ self.shifted[distance].T
+        query[columns] = gain * probe @ self.basis[asked].T
+        key[columns] = gain * probe @ self.basis[named].T
         attention.q_proj.weight[rows] = query
         attention.k_proj.weight[rows] = key
         attention.v_proj.weight[rows] = self.parts[head]

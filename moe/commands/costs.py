@@ -68,7 +68,8 @@ def estimate(
         f"parameters: base {size.linear_weights + size.other_weights:,}, expert {expert:,}, router {router:,}"
     )
     print(f"train one expert: {_line(training_cost(size, plan, expert), speed)}")
-    print(f"train the router: {_line(training_cost(size, plan, router, experts * expert), speed)}")
+    routing = training_cost(size, plan, router, experts * expert, cached_passes=1)
+    print(f"train the router: {_line(routing, speed)}")
     for name, passes, count in (("one expert", 1, 1), (f"a mixture of {experts}", 2, experts)):
         read = decoding_bytes_per_token(size, quantization, passes, count * expert, tokens)
         print(f"answer with {name}: at most {device.bandwidth * 1e9 / read:.0f} tokens a second for one user")

@@ -43,7 +43,8 @@ def import_mixture(
         )
     adapters = {folder.name: folder for folder in experts} or None
     mixture = load(source, base=base, quantization=quantization, adapters=adapters)
-    print(f"mixture of {mixture.bank.expert_count} experts written to {mixture.save(out)}")
+    mixture.save_pretrained(out)
+    print(f"mixture of {mixture.bank.expert_count} experts written to {out}")
 
 
 def export_mixture(mixture: Annotated[Path, tyro.conf.arg(metavar="MIXTURE")], /, out: Path) -> None:

@@ -1,8 +1,7 @@
-"""A finished run made of invented answers, so that numbers and reports are tested without training anything."""
+"""A finished run of invented answers, so that numbers and reports are tested without training anything."""
 
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,7 +47,8 @@ def invent_cell(layout: RunLayout, method: str, seed: int | None, task: str) -> 
         peak_bytes=900 * 2**20,
         answer_tokens=600,
         tokens_per_second=300.0,
-        parameters=5_000_000 + {"base": 0, "uniform": 400_000, "multitask": 400_000, "xlora": 430_000}.get(method, 100_000),
+        parameters=5_000_000
+        + {"base": 0, "uniform": 400_000, "multitask": 400_000, "xlora": 430_000}.get(method, 100_000),
         examples_sha256=f"hash of {task}",
         commit="c0ffee",
     )
@@ -64,7 +64,9 @@ def invented_run(tmp_path: Path) -> RunLayout:
             for seed in method.seeds:
                 for task in TASKS:
                     invent_cell(layout, method.name, seed, task)
-    diagonal = [[0.85 if row == column else 0.05 for column in range(len(TASKS))] for row in range(len(TASKS))]
+    diagonal = [
+        [0.85 if row == column else 0.05 for column in range(len(TASKS))] for row in range(len(TASKS))
+    ]
     maps = {tokens: dict(zip(TASKS, diagonal, strict=True)) for tokens in ("prompt", "answer")}
     layout.routing.write_text(json.dumps({"experts": TASKS, "seeds": {str(seed): maps for seed in SEEDS}}))
     split = {"n": ITEMS, "sha256": "0" * 64}

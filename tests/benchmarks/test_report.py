@@ -39,7 +39,9 @@ def test_scores_are_means_of_the_stored_answers(invented_run: RunLayout, results
     index = ResultIndex(results)
     for method in ("base", "uniform", "multitask", "expert:finer"):
         for task in TASKS:
-            assert index.get(method, task).value == pytest.approx(mean_score(invented_run, method, None, task))
+            assert index.get(method, task).value == pytest.approx(
+                mean_score(invented_run, method, None, task)
+            )
     by_seed = np.array([[mean_score(invented_run, "xlora", seed, task) for task in TASKS] for seed in SEEDS])
     assert index.get("xlora", "macro").value == pytest.approx(by_seed.mean())
     for seed in SEEDS:
@@ -72,7 +74,7 @@ def test_comparisons_and_costs(results: list[Result]):
     assert costs["xlora", "trainable_parameters"] == 430_000
     assert costs["oracle", "resident_parameters"] == 5_400_000
     assert costs["xlora", "tokens_per_second"] == 300
-    # Jobs cost 10, 20, ... seconds: multi-task, four experts, three routers of which one is counted on average.
+    # Jobs cost 10, 20, ... seconds: multi-task, four experts, three routers, of which the mean is counted.
     assert costs["base", "training_seconds"] == 0
     assert costs["multitask", "training_seconds"] == 10
     assert costs["expert:finer", "training_seconds"] == 40
@@ -80,7 +82,9 @@ def test_comparisons_and_costs(results: list[Result]):
     assert costs["xlora", "training_seconds"] == 20 + 30 + 40 + 50 + 70
 
 
-def test_unknown_costs_are_left_out_not_invented(invented_run: RunLayout, job_costs: dict[str, dict[str, float]]):
+def test_unknown_costs_are_left_out_not_invented(
+    invented_run: RunLayout, job_costs: dict[str, dict[str, float]]
+):
     methods = make_methods(TASKS, SEEDS)
     del job_costs["experts/finer"]
     cells = read_cells(invented_run, methods, TASKS)
@@ -106,7 +110,9 @@ def test_answers_to_other_questions_or_of_another_base_are_not_compared(
     ("low", "high", "word"), [(0.1, 2.0, "better"), (-2.0, -0.1, "worse"), (-0.1, 2.0, "no difference shown")]
 )
 def test_better_and_worse_are_said_only_where_the_interval_says_so(low: float, high: float, word: str):
-    result = Result(method="xlora", task="macro", metric="difference:x", value=(low + high) / 2, low=low, high=high)
+    result = Result(
+        method="xlora", task="macro", metric="difference:x", value=(low + high) / 2, low=low, high=high
+    )
     assert verdict(result) == word
 
 
@@ -140,7 +146,9 @@ def test_the_report_shows_the_numbers_and_needs_no_network(invented_run: RunLayo
     page.feed(html)
     assert page.external == []
     assert "@import" not in re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
-    assert page.ids >= {f"plot-{name}" for name in ("headline", "tasks", "transfer", "routing_prompt", "routing_answer")}
+    assert page.ids >= {
+        f"plot-{name}" for name in ("headline", "tasks", "transfer", "routing_prompt", "routing_answer")
+    }
     assert html.count("plotly.js v") == 1
     index = ResultIndex(results)
     markdown = invented_run.report_markdown.read_text(encoding="utf-8")

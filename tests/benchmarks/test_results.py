@@ -11,7 +11,9 @@ from finlora.experts.errors import FinLoraError
 def test_results_round_trip(tmp_path: Path):
     results = [
         Result(method="xlora", task="macro", metric="score", value=81.25, low=80.0, high=82.5, n=400, seed=1),
-        Result(method="base", task="fpb", metric="score", value=0.0, task_version=2, seconds=1.5, peak_bytes=10),
+        Result(
+            method="base", task="fpb", metric="score", value=0.0, task_version=2, seconds=1.5, peak_bytes=10
+        ),
     ]
     write_results(tmp_path / "results.jsonl", results)
     assert read_results(tmp_path / "results.jsonl") == results
@@ -30,7 +32,9 @@ def test_results_round_trip(tmp_path: Path):
 def test_a_bad_file_is_named_with_its_fault(tmp_path: Path, text: str, fault: str):
     path = tmp_path / "results.jsonl"
     path.write_text(text)
-    with pytest.raises(FinLoraError, match=rf"results\.jsonl, {fault}" if "line" in fault or "record" in fault else fault):
+    with pytest.raises(
+        FinLoraError, match=rf"results\.jsonl, {fault}" if "line" in fault or "record" in fault else fault
+    ):
         read_results(path)
 
 

@@ -107,7 +107,9 @@ def test_ratio_difference_and_macro_values():
     assert bootstrap.ratio("m", "zero") is None
 
 
-@pytest.mark.parametrize(("answer", "expected"), [(0.0, Interval(0.0, 0.0, 30.85)), (100.0, Interval(100.0, 69.15, 100.0))])
+@pytest.mark.parametrize(
+    ("answer", "expected"), [(0.0, Interval(0.0, 0.0, 30.85)), (100.0, Interval(100.0, 69.15, 100.0))]
+)
 def test_all_right_or_all_wrong_still_has_an_interval(answer: float, expected: Interval):
     groups = {"t": [str(index) for index in range(10)]}
     interval = Bootstrap({"m": {"t": np.full((1, 10), answer)}}, groups, resamples=50).score("m", "t")

@@ -4,10 +4,11 @@ import json
 
 import pytest
 import torch
+from peft import IA3Config, LoraConfig, get_peft_model
+
 from finlora.experts.adapter import read_expert
 from finlora.experts.base_model import Base
 from finlora.experts.errors import FinLoraError
-from peft import IA3Config, LoraConfig, get_peft_model
 
 
 def save_adapter(model, folder, **changes) -> None:
@@ -52,18 +53,24 @@ def test_expert_fits_the_base_it_was_trained_on(folder, make_base) -> None:
 
 
 def test_other_width_is_another_base(folder, make_base) -> None:
-    with pytest.raises(FinLoraError, match="another base: its layer .* has out_features 32, that of tiny has 64"):
+    with pytest.raises(
+        FinLoraError, match=r"another base: its layer .* has out_features 32, that of tiny has 64"
+    ):
         read_expert(folder).check_fits(make_base(hidden_size=64))
 
 
 def test_missing_layer_is_named(folder, make_base) -> None:
-    with pytest.raises(FinLoraError, match=r"adapts the layer model\.layers\.1\..*, which the base tiny does not have"):
+    with pytest.raises(
+        FinLoraError, match=r"adapts the layer model\.layers\.1\..*, which the base tiny does not have"
+    ):
         read_expert(folder).check_fits(make_base(num_hidden_layers=1))
 
 
 def test_other_weights_are_another_base(folder, make_base) -> None:
     (folder / "expert.json").write_text(json.dumps({"base": "embedded", "base_revision": "revision-0"}))
-    with pytest.raises(FinLoraError, match=r"was trained on embedded \(revision-0\), not on tiny \(revision-1\)"):
+    with pytest.raises(
+        FinLoraError, match=r"was trained on embedded \(revision-0\), not on tiny \(revision-1\)"
+    ):
         read_expert(folder).check_fits(make_base())
 
 

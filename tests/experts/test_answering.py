@@ -2,9 +2,19 @@
 
 import pytest
 import torch
-from finlora.experts.answering import answer
+from peft import PeftModel
 
-CONTEXTS = ["short", "a prompt that is a good deal longer than the others", "", "of middling length", "x" * 30]
+from finlora.experts.answering import answer
+from finlora.router.settings import XLoRASettings
+from finlora.router.train import new_mixture
+
+CONTEXTS = [
+    "short",
+    "a prompt that is a good deal longer than the others",
+    "",
+    "of middling length",
+    "x" * 30,
+]
 
 
 @pytest.fixture
@@ -20,14 +30,31 @@ def lively_llama(make_tiny_llama):
 
 def test_batched_answers_equal_those_one_by_one(lively_llama, tiny_tokenizer) -> None:
     together = answer(lively_llama, tiny_tokenizer, CONTEXTS, max_new_tokens=12, batch_size=3)
-    alone = [answer(lively_llama, tiny_tokenizer, [context], max_new_tokens=12).texts[0] for context in CONTEXTS]
+    alone = [
+        answer(lively_llama, tiny_tokenizer, [context], max_new_tokens=12).texts[0] for context in CONTEXTS
+    ]
     assert together.texts == alone
     assert len(set(alone)) > 2
 
 
+def test_adapters_and_mixtures_answer_in_batches_as_one_by_one(
+    make_base, make_expert, tiny_tokenizer
+) -> None:
+    folders = {"a": make_expert("a", seed=1), "b": make_expert("b", seed=2)}
+    base = make_base(seed=3)
+    mixture = new_mixture(base, folders, XLoRASettings(), seed=0)
+    adapted = PeftModel.from_pretrained(make_base(seed=3).model, str(folders["a"]))
+    for model in (mixture, adapted):
+        together = answer(model, tiny_tokenizer, CONTEXTS, max_new_tokens=6, batch_size=3)
+        alone = [answer(model, tiny_tokenizer, [context], max_new_tokens=6).texts[0] for context in CONTEXTS]
+        assert together.texts == alone
+
+
 def test_answer_ends_before_the_first_end_of_sequence(lively_llama, tiny_tokenizer) -> None:
     prompt = torch.tensor([[tiny_tokenizer.bos_token_id, *tiny_tokenizer("short")["input_ids"]]])
-    full = lively_llama.generate(prompt, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=2)
+    full = lively_llama.generate(
+        prompt, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=2
+    )
     new = full[0, prompt.shape[1] :].tolist()
     stop = next(token for token in new[3:] if token not in new[:3])
     lively_llama.generation_config.eos_token_id = [stop]

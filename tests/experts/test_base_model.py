@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
-from finlora.experts.base_model import linear_layer_names, load_base
-from finlora.experts.errors import FinLoraError
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoConfig, BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
+
+from finlora.experts.base_model import linear_layer_names, load_base
+from finlora.experts.errors import FinLoraError
 
 
 @pytest.fixture
@@ -131,8 +132,18 @@ def test_folder_with_pickled_weights_only_is_refused(folder, tiny_llama) -> None
 @pytest.mark.parametrize(
     ("model", "kind"),
     [
-        (BertForMaskedLM(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)), "Bert"),
-        (T5ForConditionalGeneration(T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)), "T5"),
+        (
+            BertForMaskedLM(
+                BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+            ),
+            "Bert",
+        ),
+        (
+            T5ForConditionalGeneration(
+                T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+            ),
+            "T5",
+        ),
     ],
     ids=["encoder", "encoder-decoder"],
 )

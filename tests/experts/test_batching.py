@@ -2,8 +2,10 @@
 
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
+
 from finlora.experts.batching import SimilarLengthSampler
 
 LENGTHS = random.Random(0).choices(range(10, 400), k=1000)
@@ -40,8 +42,11 @@ def test_padding_is_a_small_part_of_what_a_random_order_needs() -> None:
 
 
 def test_batches_do_not_run_from_long_to_short() -> None:
-    means = [sum(LENGTHS[i] for i in batch) / len(batch) for batch in batches_of(SimilarLengthSampler(LENGTHS, 16, seed=0), 16)]
-    rises = sum(later > earlier for earlier, later in zip(means, means[1:], strict=False))
+    means = [
+        sum(LENGTHS[i] for i in batch) / len(batch)
+        for batch in batches_of(SimilarLengthSampler(LENGTHS, 16, seed=0), 16)
+    ]
+    rises = sum(later > earlier for earlier, later in pairwise(means))
     assert 0.3 < rises / len(means) < 0.7
 
 

@@ -106,6 +106,9 @@ def test_work_grows_with_examples_and_recomputation() -> None:
     assert twice == pytest.approx(2 * once)
     assert kept == pytest.approx(once * 2 / 3)
     assert once == pytest.approx(100 * 3 * 2 * 7.5e9 * 100, rel=0.02)
+    two_epochs = Training("nf4", 1, 100, 100, 2.0, True)
+    scaling_pass = training_cost(size, two_epochs, 1, cached_passes=1).operations - 2 * once
+    assert scaling_pass == pytest.approx(once / 3)
 
 
 def test_two_passes_read_the_layers_twice_and_the_output_once() -> None:

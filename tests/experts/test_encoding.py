@@ -1,6 +1,8 @@
 """How prompt and answer become token ids."""
 
 import torch
+from transformers import LlamaConfig
+
 from finlora.experts.encoding import (
     Encoded,
     collate,
@@ -11,7 +13,6 @@ from finlora.experts.encoding import (
     token_limit,
 )
 from finlora.experts.tasks.task import Example
-from transformers import LlamaConfig
 
 
 def test_prompt_opens_with_bos_and_loses_trailing_blanks(tiny_tokenizer) -> None:

@@ -7,19 +7,23 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
 from finlora.experts.adapter import read_expert
 from finlora.experts.base_model import load_base
 from finlora.experts.encoding import encode_example
 from finlora.experts.errors import FinLoraError
 from finlora.experts.tasks.task import Example
 from finlora.experts.train import ExpertSettings, train_expert
-from peft import PeftModel
-from safetensors.torch import load_file
 
-EXAMPLES = [Example(f"{word} times {i}?", f"{word[0]}{i}") for i in range(8) for word in ("net", "gross", "turnover")]
+EXAMPLES = [
+    Example(f"{word} times {i}?", f"{word[0]}{i}") for i in range(8) for word in ("net", "gross", "turnover")
+]
 SETTINGS = ExpertSettings(
     rank=4, dropout=0.1, max_steps=8, batch_size=5, save_steps=2, log_steps=2, learning_rate=5e-3, seed=3
 )
@@ -53,9 +57,12 @@ def stop_after(monkeypatch, checkpoints: int, error: BaseException) -> None:
     """Make the Trainer fail while it writes the checkpoint after so many complete ones."""
     save, saved = torch.save, []
 
-    def failing_save(content: object, file: object, **settings: object) -> None:
+    def failing_save(content: object, file: Any, **settings: Any) -> None:
         saved.append(file)
-        if str(file).endswith("optimizer.pt") and sum(str(f).endswith("optimizer.pt") for f in saved) > checkpoints:
+        if (
+            str(file).endswith("optimizer.pt")
+            and sum(str(f).endswith("optimizer.pt") for f in saved) > checkpoints
+        ):
             raise error
         save(content, file, **settings)
 
@@ -96,7 +103,9 @@ def test_loss_is_that_of_the_answers_only(base, tmp_path) -> None:
     metadata = json.loads((train(base, tmp_path / "out", settings, [example]) / "expert.json").read_text())
     encoded = encode_example(base.tokenizer, example)
     logits = base.model(input_ids=torch.tensor([encoded.input_ids])).logits[0]
-    losses = torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(encoded.input_ids[1:]), reduction="none")
+    losses = torch.nn.functional.cross_entropy(
+        logits[:-1], torch.tensor(encoded.input_ids[1:]), reduction="none"
+    )
     expected = losses[torch.tensor(encoded.completion_mask[1:], dtype=torch.bool)].mean()
     # A fresh adapter changes nothing, so the first loss is that of the base.
     assert metadata["losses"][0]["loss"] == pytest.approx(expected.item(), rel=1e-4)
@@ -155,7 +164,9 @@ def test_seed_changes_the_expert(base, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("complete", [0, 1, 3])
-def test_interrupted_run_resumes_to_the_same_weights_and_losses(base, tmp_path, monkeypatch, complete) -> None:
+def test_interrupted_run_resumes_to_the_same_weights_and_losses(
+    base, tmp_path, monkeypatch, complete
+) -> None:
     train(base, tmp_path / "unbroken")
     with monkeypatch.context() as patch:
         stop_after(patch, complete, KeyboardInterrupt())
@@ -164,7 +175,9 @@ def test_interrupted_run_resumes_to_the_same_weights_and_losses(base, tmp_path, 
     assert (tmp_path / "broken" / "training").is_dir()
     train(base, tmp_path / "broken")
     assert_same_weights(tmp_path / "broken", tmp_path / "unbroken")
-    losses = [json.loads((tmp_path / name / "expert.json").read_text())["losses"] for name in ("broken", "unbroken")]
+    losses = [
+        json.loads((tmp_path / name / "expert.json").read_text())["losses"] for name in ("broken", "unbroken")
+    ]
     broken, unbroken = ([(entry["step"], entry["loss"]) for entry in run] for run in losses)
     assert broken == unbroken
 
@@ -214,8 +227,8 @@ def with_kill(self, *args, **settings):
     initialize(self, *args, **settings)
     self.add_callback(Kill())
 transformers.Trainer.__init__ = with_kill
-examples = [Example(f"{word} times {i}?", f"{word[0]}{i}") for i in range(8) for word in ("net", "gross", "turnover")]
-settings = ExpertSettings(
+examples = [Example(f"{word} times {i}?", f"{word[0]}{i}") for i in range(8) for word in ("net", "gross",
+"turnover")] settings = ExpertSettings(
     rank=4, dropout=0.1, max_steps=8, batch_size=5, save_steps=2, log_steps=2, learning_rate=5e-3, seed=3
 )
 base = load_base(sys.argv[1], "none", device="cpu")
@@ -237,7 +250,10 @@ def test_run_killed_in_another_process_resumes_to_the_same_weights(base, base_fo
 def test_run_killed_between_result_and_cleaning_up_is_completed(base, tmp_path, monkeypatch) -> None:
     train(base, tmp_path / "unbroken")
     with monkeypatch.context() as patch:
-        patch.setattr("finlora.experts.run_folder.RunFolder.finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            "finlora.experts.run_folder.RunFolder.finish",
+            lambda self: (_ for _ in ()).throw(KeyboardInterrupt),
+        )
         with pytest.raises(KeyboardInterrupt):
             train(base, tmp_path / "broken")
     train(base, tmp_path / "broken")

@@ -23,7 +23,8 @@ from finlora.experts.adapter import read_expert
 from finlora.experts.base_model import Base
 from finlora.moe.bank import ExpertBank
 from finlora.moe.mixture import MixtureForCausalLM
-from finlora.router.xlora import XLoRARouter, XLoRASettings
+from finlora.router.settings import XLoRASettings
+from finlora.router.xlora import XLoRARouter
 
 SIZES = {
     "vocab_size": 259,

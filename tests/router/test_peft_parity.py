@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from finlora.moe.peft_xlora import export_peft_xlora
-from finlora.router import from_peft_xlora
 from peft import PeftModel, XLoraConfig, get_peft_model
 from transformers import ContinuousBatchingConfig, GenerationConfig, set_seed
+
+from finlora.moe.peft_xlora import export_peft_xlora
+from finlora.router import from_peft_xlora
 
 EXPERTS = 4
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
