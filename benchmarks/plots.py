@@ -109,7 +109,7 @@ def heat_map(
     columns: Sequence[str],
     row_title: str,
     column_title: str,
-    highest: float,
+    highest: float | int,
     digits: int,
     colours: Sequence[Sequence[object]],
 ) -> go.Figure:

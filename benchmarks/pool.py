@@ -18,8 +18,6 @@ from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..experts.errors import FinLoraError
 
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -192,7 +190,6 @@ def _work(pipe: Any, make_state: Callable[[], Any], log: Path, parent: int) -> N
         # At the level of file descriptors, so that progress bars and warnings of native code go there too.
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    torch.set_num_threads(1)
     state = None
     while True:
         try:

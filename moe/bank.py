@@ -94,7 +94,9 @@ class ExpertBank(nn.Module):
         )
 
     @classmethod
-    def from_folders(cls, folders: Mapping[str, Path], base: Base, *, trust_base_name: bool = False) -> "ExpertBank":
+    def from_folders(
+        cls, folders: Mapping[str, Path], base: Base, *, trust_base_name: bool = False
+    ) -> "ExpertBank":
         """Read PEFT adapter folders.
 
         Args:

@@ -7,6 +7,7 @@ them.
 import difflib
 import errno
 import inspect
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -49,10 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0, 2 for something the user has to change, 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in {"-h", "--help", "help"}:
-        print(overview())
-        return 0
     try:
+        if not words or words[0] in {"-h", "--help", "help"}:
+            print(overview(), flush=True)
+            return 0
         name = find_command(words)
         run(name, words[len(name.split()) :])
     except FinLoraError as error:
@@ -64,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return INTERRUPTED
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; without this Python complains again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         if not is_full_disk(error):
             raise

@@ -6,6 +6,7 @@ twin layers (see `twin.py`) that apply the experts with these scalings. Start re
 `MixtureForCausalLM.forward`.
 """
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,13 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
     _supports_sdpa = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+    _twin: PreTrainedModel
 
     def __init__(self, base: Base, bank: ExpertBank, router: Router):
         """Join the parts; the base is frozen and put into evaluation mode."""
         base_model, two_passes = base.model, router.needs_hidden_states
         super().__init__(deepen_config(base_model.config) if two_passes else base_model.config)
-        self.generation_config = base_model.generation_config
+        self.generation_config = copy.deepcopy(base_model.generation_config)
         self.origin = base
         self.base = base_model.requires_grad_(False)
         self.bank = bank
@@ -108,8 +110,7 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         Args:
             input_ids: Token ids; or give `inputs_embeds`.
             attention_mask: 1 for tokens, 0 for padding, including cached tokens; or whatever the base takes.
-            position_ids: Positions of the new tokens; counted on from the cache if absent, as transformers
-                does.
+            position_ids: Positions of the new tokens; counted on from the cache if absent.
             past_key_values: A cache with places for both passes, such as one made from this model's config.
             inputs_embeds: Embedded tokens.
             labels: Token ids to predict, -100 where no loss is wanted; shifted inside.
@@ -127,19 +128,14 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
             raise FinLoraError("A mixture needs input_ids or inputs_embeds; neither was given.")
         if use_cache is None:
             use_cache = bool(self.config.use_cache) and labels is None and scaling_hidden_states is None
-        if scaling_hidden_states is not None and (use_cache or past_key_values is not None):
-            raise FinLoraError(
-                "scaling_hidden_states cannot be used together with a cache, which would lack the keys and "
-                "values of the scaling pass; pass use_cache=False."
-            )
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
+        past_key_values = self._check_cache(past_key_values, use_cache, scaling_hidden_states)
         inputs = kwargs | {
             "input_ids": input_ids,
             "inputs_embeds": inputs_embeds,
             "attention_mask": attention_mask,
             "position_ids": _count_on(tokens, past_key_values) if position_ids is None else position_ids,
             "use_cache": use_cache,
+            "return_dict": True,
         }
         if scaling_hidden_states is None and self.router.needs_hidden_states:
             scaling_hidden_states = self._run_scaling_pass(past_key_values=past_key_values, **inputs)
@@ -169,6 +165,14 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
     def _run_scaling_pass(self, **inputs: Any) -> Tensor:
         wanted = {key: value for key, value in inputs.items() if key not in ONLY_FOR_THE_MIXTURE_PASS}
         return self.base.base_model(**wanted).last_hidden_state
+
+    def _check_cache(self, cache: Cache | None, use_cache: bool, hidden: Tensor | None) -> Cache | None:
+        if hidden is not None and (use_cache or cache is not None):
+            raise FinLoraError(
+                "scaling_hidden_states cannot be used together with a cache, which would lack the keys and "
+                "values of the scaling pass; pass use_cache=False."
+            )
+        return DynamicCache(config=self.config) if use_cache and cache is None else cache
 
     def _twin_cache(self, cache: Cache | None) -> Cache | None:
         return TwinCache(cache, self._base_depth) if cache is not None and self._base_depth else cache
@@ -223,7 +227,7 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         """Return the base's token embeddings."""
         return self.base.get_input_embeddings()
 
-    def get_output_embeddings(self) -> nn.Module:
+    def get_output_embeddings(self) -> nn.Module | None:
         """Return the base's output layer."""
         return self.base.get_output_embeddings()
 

@@ -16,7 +16,7 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from ..experts.errors import FinLoraError
 from .bank import ExpertBank
-from .mixture_linear import MixtureLinear, ScalingsContext
+from .mixture_linear import MixtureLinear, ScalingsContext, StackedExperts
 
 
 def make_twin(
@@ -46,8 +46,8 @@ def make_twin(
     adapted = {name: index for index, name in enumerate(bank.module_names)}
     twin = cast(PreTrainedModel, _copy_module(base_model, "", adapted, bank, context))
     for module in twin.modules():
-        if isinstance(getattr(module, "layer_idx", None), int):
-            module.layer_idx = module.layer_idx + cache_shift
+        if isinstance(place := getattr(module, "layer_idx", None), int):
+            cast(Any, module).layer_idx = place + cache_shift
     return twin
 
 
@@ -56,7 +56,7 @@ def _copy_module(
 ) -> nn.Module:
     if name in adapted:
         index = adapted[name]
-        return MixtureLinear(module, bank.stacks[index], context, index)
+        return MixtureLinear(module, cast(StackedExperts, bank.stacks[index]), context, index)
     prefix = f"{name}." if name else ""
     children = {
         key: child and _copy_module(child, prefix + key, adapted, bank, context)

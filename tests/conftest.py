@@ -61,7 +61,7 @@ def tiny_llama(make_tiny_llama: Callable[..., LlamaForCausalLM]) -> LlamaForCaus
 
 @pytest.fixture
 def make_base(make_tiny_llama: Callable[..., LlamaForCausalLM], tiny_tokenizer: PreTrainedTokenizerFast):
-    """A maker of unquantized bases around tiny Llamas, all with the same weights unless `seed` says otherwise."""
+    """A maker of unquantized bases around tiny Llamas; keyword arguments go to `make_tiny_llama`."""
 
     def make(**changes: object) -> Base:
         return Base(make_tiny_llama(**changes), tiny_tokenizer, "tiny", "revision-1", "none")

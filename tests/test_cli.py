@@ -2,6 +2,7 @@
 
 import errno
 import inspect
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,6 +64,16 @@ def test_both_ways_to_start_give_the_exit_status(start: list[str]) -> None:
     assert result.returncode == 2
     assert result.stderr.startswith("finlora: There is no command 'servee'")
     assert "Traceback" not in result.stderr
+
+
+def test_a_reader_that_stops_early_is_no_error() -> None:
+    """As in `finlora --help | head`: the pipe is closed before anything is written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "finlora.moe.cli", "--help"]
+    result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -35,14 +35,17 @@ _COMMON_WORDS = (
     "Yes No price going up down constant compare gold asset talk about Does does the The of and in for by is at"
 ).split()
 _SEPARATORS = (" ", " = ", " is ", ": ", " was ", " of ", "\n", " at ", ", ", " -> ")
-_FAR = (
-    " of {company} for {year} amounted to ",
-    " of {company}, as filed in {year}, was ",
-    " in the books of {company}\nAmount: ",
-    " at {company}? It was ",
-    " of {company} was reported.\nThe figure is ",
-    ", a figure from {year}\nNumber: ",
+_BETWEEN = (
+    " of {company}",
+    " of {company} for {year}",
+    " of {company}, as filed in {year},",
+    " at {company}",
+    " in the books of {company} in {year}",
+    ", a figure from {year}",
+    " in {year}",
 )
+_CLOSINGS = (" was ", " is ", " amounted to ", " came to ", ": ", " = ", "? It was ", " was reported.\nThe figure is ")
+_CLOSINGS += ("\nAmount: ", "?\nNumber: ", ".\nIt is ", "\nResult: ", "?\n", " -> ")
 
 
 def facts_document(random_state: random.Random) -> Document:
@@ -107,11 +110,11 @@ def _statement(
     tag, value = random_state.choice(list(facts.items()))
     kind = random_state.random()
     name = labels[tag] if labels and kind < 0.3 else f"us-gaap:{tag}"
-    lead = random_state.choice(("", "The ", "value of ", "Here ", "and "))
+    lead = random_state.choice(("", "The ", "value of ", "Here ", "and ", "The value of ", _words(random_state)))
     if kind < 0.45:
         separator = random_state.choice(_SEPARATORS)
     elif kind < 0.75:
-        separator = random_state.choice(_FAR).format(company=company.name, year=company.year)
+        separator = _far(company, random_state)
     elif kind < 0.85:
         return _inverse(tag, value, labels, random_state)
     else:
@@ -119,6 +122,17 @@ def _statement(
     # The blank of " 1234" belongs to the separator, as it does in " " + answer.
     separator = separator if separator.endswith((" ", "\n")) else separator + " "
     return [(lead + name, 0.1), (separator, 0.1), (value, 1.0), (random_state.choice((".\n", "\n", ";\n")), 0.2)]
+
+
+def _far(company: Company, random_state: random.Random) -> str:
+    """Words between a name and its number, of any length, so that a look-up cannot count on a distance."""
+    between = random_state.choice(_BETWEEN).format(company=company.name, year=company.year)
+    filler = f" {_words(random_state)}".rstrip() if random_state.random() < 0.3 else ""
+    return between + filler + random_state.choice(_CLOSINGS)
+
+
+def _words(random_state: random.Random) -> str:
+    return "".join(f"{random_state.choice(_COMMON_WORDS)} " for _ in range(random_state.randint(1, 5)))
 
 
 def _inverse(tag: str, value: str, labels: dict[str, str], random_state: random.Random) -> Document:

@@ -63,13 +63,20 @@ class PretrainingSettings:
     """Steps between checkpoints and probes."""
 
 
-def pretrain_base(out: Path, filings: Path | None = None, settings: PretrainingSettings | None = None) -> Path:
-    """Train a base from nothing and write a Hugging Face model folder.
+def pretrain_base(
+    out: Path,
+    filings: Path | None = None,
+    settings: PretrainingSettings | None = None,
+    *,
+    start: Path | None = None,
+) -> Path:
+    """Train a base and write a Hugging Face model folder.
 
     Args:
         out: Folder to create. Its `checkpoint` subfolder lets a killed run resume; it goes when the run ends.
         filings: Folder of inline XBRL documents whose prose joins the text; none by default.
         settings: Shape and course of the run.
+        start: Base of the same shape, made by this function, to go on from; by default the weights are new.
 
     Raises:
         FinLoraError: If `out` holds a finished base, or an unfinished one with other settings.
@@ -77,7 +84,7 @@ def pretrain_base(out: Path, filings: Path | None = None, settings: PretrainingS
     settings = settings or PretrainingSettings()
     if (out / "config.json").exists():
         raise FinLoraError(f"{out} already holds a base; name a folder that does not exist.")
-    run = _Run(out, filings, settings)
+    run = _Run(out, filings, settings, start)
     run.train()
     return run.finish()
 
@@ -85,11 +92,16 @@ def pretrain_base(out: Path, filings: Path | None = None, settings: PretrainingS
 class _Run:
     """State of one run: tokenizer, model, optimizer and the number of steps done."""
 
-    def __init__(self, out: Path, filings: Path | None, settings: PretrainingSettings) -> None:
-        self.out, self.settings, self.step = out, settings, 0
+    def __init__(self, out: Path, filings: Path | None, settings: PretrainingSettings, start: Path | None) -> None:
+        self.out, self.settings, self.start, self.step = out, settings, start, 0
         self.paragraphs = filing_paragraphs(filings) if filings else []
-        self.tokenizer = train_tokenizer(_tokenizer_texts(self.paragraphs, settings), settings.vocabulary, settings.context)
-        self.model = initialize(_config(settings, self.tokenizer), settings.seed)
+        if start:
+            self.tokenizer = PreTrainedTokenizerFast.from_pretrained(start)
+            self.model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32)
+        else:
+            texts = _tokenizer_texts(self.paragraphs, settings)
+            self.tokenizer = train_tokenizer(texts, settings.vocabulary, settings.context)
+            self.model = initialize(_config(settings, self.tokenizer), settings.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
         self.optimizer = torch.optim.AdamW(
@@ -171,6 +183,7 @@ class _Run:
             "seconds": round(self.seconds),
             "filing_paragraphs": len(self.paragraphs),
             "probes": [asdict(probe) for probe in probes],
+            "start": json.loads((self.start / "card.json").read_text()) if self.start else None,
         }
         (self.out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
         (self.out / "checkpoint.pt").unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import FinLoraError
+from .embedded import build_examples
 from .real import REAL_TASKS, real_examples
 from .task import Example
 
@@ -51,13 +52,6 @@ def get_suite(name: str) -> Suite:
     return SUITES[name]
 
 
-def _embedded_examples(task: str, split: str) -> list[Example]:
-    # Inventing companies is not needed to list suites or to run another one.
-    from .embedded import build_examples
-
-    return build_examples(task, split)
-
-
 SUITES: dict[str, Suite] = {
     "embedded": Suite(
         name="embedded",
@@ -72,7 +66,7 @@ SUITES: dict[str, Suite] = {
             "sentiment",
             "headline",
         ),
-        build=_embedded_examples,
+        build=build_examples,
     ),
     "real": Suite(name="real", title="Published data and SEC filings", tasks=REAL_TASKS, build=real_examples),
 }

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit, Linear8bitLt
+from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoConfig, BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
 
@@ -156,7 +156,7 @@ def test_other_kinds_of_model_are_refused(tmp_path, model, kind) -> None:
 def _hub_error(kind: type[Exception]) -> Exception:
     if kind is LocalEntryNotFoundError:
         return kind("no connection")
-    return kind("no", response=SimpleNamespace(headers={}, request=None))
+    return kind("no", response=SimpleNamespace(headers={}, request=None))  # pyright: ignore[reportCallIssue]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Training one expert: what is trained, what is left alone, and what an interruption costs."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -209,39 +210,44 @@ def test_full_disk_is_one_sentence_and_the_run_resumes(base, tmp_path, monkeypat
 
 
 KILLED_RUN = """
-import os, pathlib, signal, sys
-import transformers
+import json, os, pathlib, signal, sys
+import torch
 from finlora.experts.base_model import load_base
+from finlora.experts.settings import ExpertSettings
 from finlora.experts.tasks.task import Example
-from finlora.experts.train import ExpertSettings, train_expert
+from finlora.experts.train import train_expert
 
-class Kill(transformers.TrainerCallback):
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-import finlora.experts.training as training
-training.LossBar = training.ElapsedSeconds  # no bar in the output
-initialize = transformers.Trainer.__init__
-def with_kill(self, *args, **settings):
-    initialize(self, *args, **settings)
-    self.add_callback(Kill())
-transformers.Trainer.__init__ = with_kill
-examples = [Example(f"{word} times {i}?", f"{word[0]}{i}") for i in range(8) for word in ("net", "gross",
-"turnover")] settings = ExpertSettings(
-    rank=4, dropout=0.1, max_steps=8, batch_size=5, save_steps=2, log_steps=2, learning_rate=5e-3, seed=3
+base_folder, out, settings, examples = (json.loads(argument) for argument in sys.argv[1:])
+save, saved = torch.save, []
+def kill_while_saving(content, file, **options):
+    saved.append(file)
+    if sum(str(name).endswith("optimizer.pt") for name in saved) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(content, file, **options)
+torch.save = kill_while_saving
+train_expert(
+    "sums",
+    [Example(*row) for row in examples],
+    load_base(base_folder, "none", device="cpu"),
+    pathlib.Path(out),
+    ExpertSettings(**settings | {"targets": tuple(settings["targets"])}),
+    task_version=2,
+    progress=False,
 )
-base = load_base(sys.argv[1], "none", device="cpu")
-train_expert("sums", examples, base, pathlib.Path(sys.argv[2]), settings, task_version=2, progress=False)
 """
 
 
-def test_run_killed_in_another_process_resumes_to_the_same_weights(base, base_folder, tmp_path) -> None:
+def test_run_killed_while_it_writes_a_checkpoint_resumes_to_the_same_weights(
+    base, base_folder, tmp_path
+) -> None:
     train(base, tmp_path / "unbroken")
-    command = [sys.executable, "-c", KILLED_RUN, str(base_folder), str(tmp_path / "killed")]
+    examples = [(example.context, example.target) for example in EXAMPLES]
+    arguments = [str(base_folder), str(tmp_path / "killed"), dataclasses.asdict(SETTINGS), examples]
+    command = [sys.executable, "-c", KILLED_RUN, *(json.dumps(argument) for argument in arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (tmp_path / "killed" / "training" / "checkpoint-6").is_dir()
     assert not (tmp_path / "killed" / "expert.json").exists()
     train(base, tmp_path / "killed")
     assert_same_weights(tmp_path / "killed", tmp_path / "unbroken")

@@ -301,6 +301,14 @@ def test_deep_copy_is_independent(make_base, make_mixture, prompts) -> None:
     assert not torch.allclose(twin(prompts).logits, expected)
 
 
+def test_attention_kernel_of_the_base_is_kept(make_base, make_mixture, prompts) -> None:
+    base = make_base()
+    base.model.set_attn_implementation("eager")
+    mixture = make_mixture(base)
+    assert mixture.config._attn_implementation == "eager"
+    assert len(mixture(prompts, output_attentions=True).attentions) == 2
+
+
 def test_attention_kernel_is_set_for_both_passes(make_base, make_mixture, prompts) -> None:
     mixture = make_mixture(make_base())
     expected = mixture(prompts).logits

@@ -1,0 +1,230 @@
+"""The whole benchmark on a tiny base: what it leaves, how it resumes, and what it refuses."""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sized
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import ModuleType
+
+import filelock
+import numpy as np
+import psutil
+import pytest
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from finlora.benchmarks.layout import RunLayout
+from finlora.benchmarks.predictions import read_predictions
+from finlora.benchmarks.results import ResultIndex, read_results
+from finlora.experts.base_model import load_base
+from finlora.experts.errors import FinLoraError
+from finlora.experts.tasks.suites import SUITES
+from finlora.router import load_mixture
+
+HERE = Path(__file__).parent
+TASKS = ("headline", "sentiment")
+
+
+@pytest.fixture(scope="module")
+def toy() -> Iterator[ModuleType]:
+    """The toy benchmark, importable here and in its workers."""
+    sys.path.insert(0, str(HERE))
+    import toy_benchmark  # pyright: ignore[reportMissingImports]
+
+    yield toy_benchmark
+    sys.path.remove(str(HERE))
+    SUITES.pop("toy", None)
+
+
+@pytest.fixture(scope="module")
+def base_folder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast) -> str:
+    """A tiny random base on disk."""
+    import torch
+    from transformers import LlamaConfig
+
+    folder = tmp_path_factory.mktemp("base")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=160,
+        # Far apart from each other, output embeddings are easy to tell apart for an adapter.
+        initializer_range=0.15,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def unbroken(toy: ModuleType, base_folder: str, tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
+    """A benchmark that ran without a break."""
+    return toy.run(base_folder, tmp_path_factory.mktemp("unbroken"))
+
+
+def scores(layout: RunLayout) -> dict[tuple[object, ...], tuple[object, ...]]:
+    """All numbers of a run that do not depend on the clock."""
+    return {
+        (one.method, one.task, one.metric, one.seed): (one.value, one.low, one.high, one.n)
+        for one in read_results(layout.results)
+        if one.metric == "score" or one.metric.startswith(("difference:", "ratio:"))
+    }
+
+
+def test_every_method_answers_every_task(unbroken: RunLayout):
+    index = ResultIndex(read_results(unbroken.results))
+    methods = ("base", "expert:headline", "expert:sentiment", "uniform", "multitask", "xlora", "oracle")
+    for method in methods:
+        for task in (*TASKS, "macro"):
+            result = index.get(method, task)
+            assert result.low is not None
+            assert result.high is not None
+            assert 0 <= result.low <= result.value <= result.high <= 100
+    for seed in (0, 1):
+        assert index.get("xlora", "macro", seed=seed).n == 12
+    assert index.get("oracle", "macro").value > index.get("base", "macro").value
+
+
+def test_numbers_follow_from_the_stored_answers(unbroken: RunLayout):
+    index = ResultIndex(read_results(unbroken.results))
+    predictions, summary = read_predictions(unbroken.cell("expert:headline", None, "headline"))
+    assert [one.target for one in predictions].count("Yes") > 3
+    recomputed = 100 * np.mean([one.prediction == one.target for one in predictions])
+    assert index.get("expert:headline", "headline").value == pytest.approx(recomputed) == summary.score
+    assert summary.n == 6
+    assert summary.peak_bytes > 2**20
+    assert summary.answer_tokens >= 6
+
+
+def test_the_multi_task_adapter_is_as_large_and_as_long_as_all_experts(unbroken: RunLayout):
+    index = ResultIndex(read_results(unbroken.results))
+    size = {
+        method: index.get(method, "macro", "trainable_parameters").value
+        for method in ("expert:headline", "expert:sentiment", "multitask", "uniform", "xlora")
+    }
+    assert size["multitask"] == size["expert:headline"] + size["expert:sentiment"] == size["uniform"]
+    # One linear layer from 64 features to two experts, with biases.
+    assert size["xlora"] == size["uniform"] + 64 * 2 + 2
+    steps = {
+        name: json.loads((unbroken.folder / name / "expert.json").read_text())["losses"][-1]["step"]
+        for name in ("experts/headline", "experts/sentiment", "multitask")
+    }
+    assert steps["multitask"] == steps["experts/headline"] + steps["experts/sentiment"]
+    for method in ("multitask", "oracle", "xlora"):
+        assert index.get(method, "macro", "training_seconds").value > 0
+
+
+def test_the_routing_map_has_weights_that_sum_to_one(unbroken: RunLayout):
+    routing = json.loads(unbroken.routing.read_text())
+    assert routing["experts"] == list(TASKS)
+    for seed in ("0", "1"):
+        for tokens in ("prompt", "answer"):
+            for task in TASKS:
+                assert sum(routing["seeds"][seed][tokens][task]) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_run_leaves_a_mixture_and_a_report(unbroken: RunLayout, base_folder: str):
+    base = load_base(base_folder, "nf4")
+    mixture = load_mixture(unbroken.mixture, base=base)
+    assert mixture.bank.expert_names == TASKS
+    assert "X-LoRA" in unbroken.report_html.read_text(encoding="utf-8")
+    assert not unbroken.hidden_states.exists()
+
+
+def test_a_finished_run_is_only_reported_again(toy: ModuleType, base_folder: str, unbroken: RunLayout):
+    cells = {path: path.stat().st_mtime_ns for path in unbroken.folder.rglob("cells/**/*.jsonl")}
+    numbers = scores(unbroken)
+    unbroken.report_html.unlink()
+    start = time.monotonic()
+    toy.run(base_folder, unbroken.folder.parent)
+    assert time.monotonic() - start < 20
+    assert unbroken.report_html.exists()
+    assert {path: path.stat().st_mtime_ns for path in cells} == cells
+    assert scores(unbroken) == numbers
+
+
+def test_kill_9_in_training_and_the_same_numbers_come_out(
+    toy: ModuleType, base_folder: str, unbroken: RunLayout, tmp_path: Path
+):
+    layout = RunLayout(tmp_path / "toy")
+    # A fork has all libraries loaded already; its workers are started like those of any other run.
+    run = get_context("fork").Process(target=toy.run, args=(base_folder, tmp_path))
+    run.start()
+    wait_for(lambda: list(layout.folder.glob("routers/*/training/checkpoint-*")), run)
+    workers = psutil.Process(run.pid).children(recursive=True)
+    run.kill()
+    run.join()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+    assert layout.expert("sentiment").exists()
+    assert not layout.results.exists(), "the run was over before it could be killed"
+    toy.run(base_folder, tmp_path)
+    assert scores(layout) == scores(unbroken)
+    for name in ("experts/headline", "experts/sentiment", "multitask"):
+        file = Path(name) / "adapter_model.safetensors"
+        assert (layout.folder / file).read_bytes() == (unbroken.folder / file).read_bytes()
+    for seed in (0, 1):
+        file = "router.safetensors"
+        assert (layout.router(seed) / file).read_bytes() == (unbroken.router(seed) / file).read_bytes()
+
+
+def wait_for(condition: Callable[[], Sized], run: BaseProcess) -> None:
+    end = time.monotonic() + 180
+    while not condition():
+        assert run.is_alive(), "the run ended before it reached this stage"
+        assert time.monotonic() < end, "the run never reached this stage"
+        time.sleep(0.005)
+
+
+def test_another_configuration_is_never_mixed_in(toy: ModuleType, base_folder: str, unbroken: RunLayout):
+    before = unbroken.config.read_bytes()
+    budget = dataclasses.replace(toy.BUDGET, test_examples=4)
+    with pytest.raises(FinLoraError, match=r"budget\.test_examples was 6, now 4.*choose another --name"):
+        toy.run(base_folder, unbroken.folder.parent, budget=budget)
+    with pytest.raises(FinLoraError, match=r"quantization was 'nf4', now 'none'"):
+        toy.run(base_folder, unbroken.folder.parent, quantization="none")
+    assert unbroken.config.read_bytes() == before
+
+
+def test_a_folder_that_is_no_run_is_left_alone(toy: ModuleType, base_folder: str, tmp_path: Path):
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "thesis.txt").write_text("precious")
+    with pytest.raises(FinLoraError, match=r"is no benchmark run \(it holds thesis\.txt\)"):
+        toy.run(base_folder, tmp_path)
+    assert (tmp_path / "toy" / "thesis.txt").read_text() == "precious"
+
+
+def test_two_processes_do_not_work_on_one_run(toy: ModuleType, base_folder: str, tmp_path: Path):
+    layout = RunLayout(tmp_path / "toy")
+    layout.folder.mkdir()
+    with (
+        filelock.FileLock(layout.lock, is_singleton=False),
+        pytest.raises(FinLoraError, match="Another process works on"),
+    ):
+        toy.run(base_folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"tasks": ("headline", "nonsense")}, "nonsense"),
+        ({"tasks": ("headline",)}, "at least two different tasks"),
+        ({"router_seeds": ()}, "at least one router seed"),
+        ({"quantization": "int3"}, "int3"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_is_written(
+    toy: ModuleType, base_folder: str, tmp_path: Path, changes: dict[str, object], fault: str
+):
+    with pytest.raises(FinLoraError, match=fault):
+        toy.run(base_folder, tmp_path, **changes)
+    assert list(tmp_path.iterdir()) == []
