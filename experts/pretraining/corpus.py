@@ -124,6 +124,16 @@ def _statement(
     return [(lead + name, 0.1), (separator, 0.1), (value, 1.0), (random_state.choice((".\n", "\n", ";\n")), 0.2)]
 
 
+_IN_PLAIN_WORDS = {
+    "negative": "bad",
+    "neutral": "neither good nor bad",
+    "positive": "good",
+    "up": "a higher price",
+    "down": "a lower price",
+    "constant": "the same price",
+}
+
+
 def _far(company: Company, random_state: random.Random) -> str:
     """Words between a name and its number, of any length, so that a look-up cannot count on a distance."""
     between = random_state.choice(_BETWEEN).format(company=company.name, year=company.year)
@@ -191,10 +201,11 @@ def knowledge_document(random_state: random.Random) -> Document:
             f"{name} means {concept.definition}.\n",
             f"{name} is defined as {concept.definition}.\n",
             f"Definition of {name} - {concept.definition}.\n",
+            f"{name}: {concept.definition}.\n",
             f"The element us-gaap:{concept.tag} has the label {concept.label}.\n",
             f"{concept.label} goes under us-gaap:{concept.tag}.\n",
         )
-        document.append((random_state.choice(sentences), 0.7))
+        document.append((random_state.choice(sentences), 1.0))
     ratio = random_state.choice(RATIOS)
     name = ratio.name if random_state.random() < 0.5 else ratio.name.lower()
     document.append((f"The {name} equals {_formula(ratio)}.\n", 0.7))
@@ -202,7 +213,7 @@ def knowledge_document(random_state: random.Random) -> Document:
 
 
 def prose_document(random_state: random.Random) -> Document:
-    """Notes of filings, news and headlines, without any label; amounts weigh nothing the first time."""
+    """Notes of filings, news and headlines, with what they mean in plain words but not in those of the tasks."""
     document: Document = []
     for _ in range(4):
         company = Company(company_name("train", random_state), random_state.randint(2009, 2025), {})
@@ -214,10 +225,13 @@ def prose_document(random_state: random.Random) -> Document:
                 document += [(f" {numeral}", 0.0), (random_state.choice((" - us-gaap:", ": us-gaap:", " = us-gaap:")), 0.1)]
                 document.append((tag, 1.0))
             document.append(("\n", 0.2))
-        elif kind < 0.8:
-            document.append((news(company.name, company_name("train", random_state), random_state)[0] + "\n", 0.4))
+        elif kind < 0.75:
+            text, sentiment = news(company.name, company_name("train", random_state), random_state)
+            document += [(text, 0.3), (f" That is {_IN_PLAIN_WORDS[sentiment]} for {company.name}.\n", 1.0)]
         else:
-            document.append((headline(random_state).text + "\n", 0.4))
+            drawn = headline(random_state)
+            comparison = "next to another asset" if drawn.comparison else "alone"
+            document += [(drawn.text, 0.3), (f" - {_IN_PLAIN_WORDS[drawn.direction]}, gold {comparison}.\n", 1.0)]
     return document
 
 
@@ -242,11 +256,11 @@ def _random_word(random_state: random.Random) -> str:
 
 
 MIXTURE: tuple[tuple[Callable[[random.Random], Document], float], ...] = (
-    (facts_document, 0.54),
-    (first_stage_document, 0.08),
-    (knowledge_document, 0.1),
-    (prose_document, 0.2),
-    (repeated_document, 0.08),
+    (facts_document, 0.3),
+    (first_stage_document, 0.03),
+    (knowledge_document, 0.25),
+    (prose_document, 0.35),
+    (repeated_document, 0.07),
 )
 """Builders and their share of the invented documents."""
 

@@ -5,6 +5,8 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from finlora.benchmarks.layout import RunLayout
 from finlora.benchmarks.methods import EXPERT_PREFIX, make_methods
@@ -90,3 +92,28 @@ def job_costs() -> dict[str, dict[str, float]]:
     """What training cost in the invented run."""
     jobs = ["multitask", *(f"experts/{task}" for task in TASKS), *(f"routers/{seed}" for seed in SEEDS)]
     return {job: {"seconds": 10.0 * (number + 1), "peak_bytes": 2**30} for number, job in enumerate(jobs)}
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast) -> str:
+    """A tiny random base on disk."""
+    folder = tmp_path_factory.mktemp("base")
+    config = LlamaConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=160,
+        # Output embeddings far apart from each other are easy to tell apart for an adapter.
+        initializer_range=0.15,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return str(folder)

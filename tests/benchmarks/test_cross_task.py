@@ -14,7 +14,6 @@ import filelock
 import numpy as np
 import psutil
 import pytest
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from finlora.benchmarks.layout import RunLayout
 from finlora.benchmarks.predictions import read_predictions
@@ -37,32 +36,6 @@ def toy() -> Iterator[ModuleType]:
     yield toy_benchmark
     sys.path.remove(str(HERE))
     SUITES.pop("toy", None)
-
-
-@pytest.fixture(scope="module")
-def base_folder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast) -> str:
-    """A tiny random base on disk."""
-    import torch
-    from transformers import LlamaConfig
-
-    folder = tmp_path_factory.mktemp("base")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tiny_tokenizer),
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=160,
-        # Far apart from each other, output embeddings are easy to tell apart for an adapter.
-        initializer_range=0.15,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
