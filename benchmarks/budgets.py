@@ -43,8 +43,8 @@ class Budget:
                 raise FinLoraError(f"Budget.{name} must be at least 1, got {getattr(self, name)}.")
 
 
-# Temperature and label weight were chosen on validation examples of four embedded tasks: without the label a router of
-# so few steps leaves facts, which look alike in several tasks, to a blend of experts.
+# Temperature and label weight were chosen on validation examples of four embedded tasks: without the label
+# a router of so few steps leaves facts, which look alike in several tasks, to a blend of experts.
 _XLORA = XLoRASettings(temperature=0.3)
 _ROUTER = RouterTrainingSettings(
     max_steps=120, learning_rate=5e-3, task_temperature=100.0, label_weight=1.0, save_steps=40
@@ -56,7 +56,7 @@ BUDGETS: dict[str, Budget] = {
         router_examples=600,
         routing_examples=16,
         answer_batch_size=50,
-        expert=ExpertSettings(max_steps=150, learning_rate=2e-3, save_steps=50),
+        expert=ExpertSettings(max_steps=100, learning_rate=2.5e-3, save_steps=50),
         router=_ROUTER,
         xlora=_XLORA,
     ),
@@ -65,7 +65,7 @@ BUDGETS: dict[str, Budget] = {
         router_examples=600,
         routing_examples=16,
         answer_batch_size=50,
-        expert=ExpertSettings(max_steps=150, learning_rate=2e-3, save_steps=50),
+        expert=ExpertSettings(max_steps=100, learning_rate=2.5e-3, save_steps=50),
         router=_ROUTER,
         xlora=_XLORA,
     ),

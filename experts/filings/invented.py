@@ -1,8 +1,8 @@
 """Invented companies whose statements add up, so that every embedded task has a checkable answer.
 
-assets = liabilities + equity, gross profit = revenues - cost, each total is the sum of its parts (parts that a
-company does not report are zero), and earnings per share follow from net income and shares. Companies are drawn from
-a seed; the three splits draw from separate name lists, so no company and no fact is in two of them.
+assets = liabilities + equity, gross profit = revenues - cost, each total is the sum of its parts (parts
+that a company does not report are zero), and earnings per share follow from net income and shares.
+Companies are drawn from a seed; the splits draw from separate name lists, so no company is in two of them.
 """
 
 import random
@@ -12,8 +12,11 @@ from .concepts import CONCEPTS
 from .filing import Filing
 from .model import Context, Fact
 
+BEFORE_TAXES = "IncomeLossFromContinuingOperationsBeforeIncomeTaxesExtraordinaryItemsNoncontrollingInterest"
 SPLITS = ("train", "validation", "test")
-_STARTS = "Al Bar Cor Del Em Far Gran Hol In Jas Kel Lum Mor Nor Or Pel Quan Ros Sel Tor Ul Ven Wes Xan Yor Zel"
+_STARTS = (
+    "Al Bar Cor Del Em Far Gran Hol In Jas Kel Lum Mor Nor Or Pel Quan Ros Sel Tor Ul Ven Wes Xan Yor Zel"
+)
 _MIDDLES = "a e i o an en in on ar er or al el il"
 _ENDS = {
     "train": "dale ford mark rix sen ton vane worth",
@@ -30,7 +33,7 @@ class Company:
     name: str
     year: int
     facts: dict[str, str]
-    """Values as XBRL writes them, by us-gaap name: whole currency units, or two decimals for amounts a share."""
+    """Values by us-gaap name, as XBRL writes them: whole units, or two decimals for amounts a share."""
 
 
 def company_name(split: str, random_state: random.Random) -> str:
@@ -117,7 +120,7 @@ def _income(draw: _Draw) -> dict[str, int]:
         "OperatingIncomeLoss": operating_income,
         "InterestExpense": interest_expense,
         "InvestmentIncomeInterest": interest_income,
-        "IncomeLossFromContinuingOperationsBeforeIncomeTaxesExtraordinaryItemsNoncontrollingInterest": before_taxes,
+        BEFORE_TAXES: before_taxes,
         "IncomeTaxExpenseBenefit": taxes,
         "NetIncomeLoss": before_taxes - taxes,
     }
@@ -167,17 +170,21 @@ def _funding(draw: _Draw, amounts: dict[str, int]) -> dict[str, int]:
     equity = assets - liabilities
     stock, paid_in = draw.amount(0.001, 0.01), draw.amount(0.02, 0.1)
     treasury, other_loss = draw.sometimes(0.01, 0.05), -draw.sometimes(0.005, 0.02)
-    return current | noncurrent | {
-        "LiabilitiesCurrent": total_current,
-        "Liabilities": liabilities,
-        "CommonStockValue": stock,
-        "AdditionalPaidInCapital": paid_in,
-        "TreasuryStockValue": treasury,
-        "AccumulatedOtherComprehensiveIncomeLossNetOfTax": other_loss,
-        "RetainedEarningsAccumulatedDeficit": equity - stock - paid_in + treasury - other_loss,
-        "StockholdersEquity": equity,
-        "LiabilitiesAndStockholdersEquity": assets,
-    }
+    return (
+        current
+        | noncurrent
+        | {
+            "LiabilitiesCurrent": total_current,
+            "Liabilities": liabilities,
+            "CommonStockValue": stock,
+            "AdditionalPaidInCapital": paid_in,
+            "TreasuryStockValue": treasury,
+            "AccumulatedOtherComprehensiveIncomeLossNetOfTax": other_loss,
+            "RetainedEarningsAccumulatedDeficit": equity - stock - paid_in + treasury - other_loss,
+            "StockholdersEquity": equity,
+            "LiabilitiesAndStockholdersEquity": assets,
+        }
+    )
 
 
 def _cash_flows(draw: _Draw, amounts: dict[str, int]) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Sentences about invented companies: notes with tagged amounts, news, and headlines on the price of gold.
 
-Each function returns the text together with what is true of it (tag, sentiment, price direction), so a task builder
-can ask and a corpus builder can just read.
+Each function returns the text together with what is true of it (tag, sentiment, price direction), so a task
+builder can ask and a corpus builder can just read.
 """
 
 import random
@@ -17,7 +17,11 @@ _NOTE_OPENINGS = (
     "In the fourth quarter of {year}, the Company recognized",
     "For the year ended December 31, {year}, there was",
 )
-_NOTE_AMOUNTS = ("${amount} million of {label}", "{label} of ${amount} million", "{label} totaling ${amount} million")
+_NOTE_AMOUNTS = (
+    "${amount} million of {label}",
+    "{label} of ${amount} million",
+    "{label} totaling ${amount} million",
+)
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,31 @@ def note(company: Company, random_state: random.Random) -> Note:
     return Note(f"{opening} {' and '.join(amounts)}.", tagged)
 
 
-_GOOD_MEASURES = ("net sales", "operating profit", "order intake", "cash flow", "market share", "earnings per share")
-_BAD_MEASURES = ("net loss", "operating costs", "net debt", "customer complaints", "credit losses", "staff turnover")
+_GOOD_MEASURES = (
+    "net sales",
+    "operating profit",
+    "order intake",
+    "cash flow",
+    "market share",
+    "earnings per share",
+)
+_BAD_MEASURES = (
+    "net loss",
+    "operating costs",
+    "net debt",
+    "customer complaints",
+    "credit losses",
+    "staff turnover",
+)
 _RISES = ("rose", "increased", "climbed", "grew", "jumped")
 _FALLS = ("fell", "decreased", "declined", "dropped", "shrank")
-_PERIODS = ("in the first quarter", "in the second half", "for the full year", "from a year earlier", "in {month}")
+_PERIODS = (
+    "in the first quarter",
+    "in the second half",
+    "for the full year",
+    "from a year earlier",
+    "in {month}",
+)
 _MONTHS = ("January", "March", "May", "June", "August", "October", "November")
 _GOOD_EVENTS = (
     "won a large order from {other}",
@@ -97,7 +121,14 @@ _HEADLINE_VERBS = {
     "down": ("falls", "drops", "slips", "loses", "tumbles"),
     "constant": ("holds steady", "is flat", "is little changed", "stays unchanged"),
 }
-_CAUSES = ("on weak dollar", "after jobs data", "as stocks move", "before Fed meeting", "on inflation worries", "")
+_CAUSES = (
+    "on weak dollar",
+    "after jobs data",
+    "as stocks move",
+    "before Fed meeting",
+    "on inflation worries",
+    "",
+)
 _OTHER_ASSETS = ("silver", "platinum", "oil", "copper", "bitcoin")
 
 

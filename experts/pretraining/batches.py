@@ -1,4 +1,4 @@
-"""Endless training batches: invented documents and filing paragraphs, encoded, weighted and packed into rows."""
+"""Endless training batches: documents and filing paragraphs, encoded, weighted and packed into rows."""
 
 import random
 from collections.abc import Iterator
@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from .corpus import Document, first_stage_document, invented_document
+from .corpus import first_stage_document, invented_document
+from .look_ups import Document
 
 _FILING_WEIGHT = 0.3
 """Weight of a token of filing prose; 1 is the weight of a number that can be looked up."""
@@ -30,8 +31,8 @@ class Batches:
         Args:
             rows: Sequences of the batch.
             length: Tokens of each.
-            first_stage: Whether to draw only documents to look up and copy from, and to count only the answers:
-                learning which words are frequent would wash the circuits of `initialization` away.
+            first_stage: Whether to draw only documents to look up and copy from, and to count only the
+                answers: learning which words are frequent would wash the circuits of `initialization` away.
         """
         self.first_stage = first_stage
         drawn = [self._row(length) for _ in range(rows)]

@@ -10,7 +10,7 @@ _SHORTEST = 120
 
 
 def filing_paragraphs(folder: Path) -> list[str]:
-    """Return the distinct paragraphs of prose of every `.htm` or `.html` document in `folder`, in file order."""
+    """Return the distinct paragraphs of the `.htm` and `.html` documents in `folder`, in file order."""
     paragraphs: dict[str, None] = {}
     for path in sorted([*folder.glob("*.htm"), *folder.glob("*.html")]):
         root = html.fromstring(path.read_bytes())

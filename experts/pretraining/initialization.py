@@ -1,14 +1,15 @@
 """Initial weights in which looking a value up by its name is one small step away.
 
 A transformer finds a value by its name with two heads in series (an induction circuit: Elhage et al. 2021, "A
-Mathematical Framework for Transformer Circuits"; Olsson et al. 2022, arXiv:2209.11895): a head of an early layer
-copies the previous token into each position, a head of a later layer compares the asked name with those copies and
-reads the value beside the match. From random weights the pair appears suddenly and late, after more tokens than a
-CPU can train. So it is written into the initial weights, as Trockman and Kolter (2023, arXiv:2305.09828) do for
-attention patterns in general; training then sharpens it, bends it, or drops it.
+Mathematical Framework for Transformer Circuits"; Olsson et al. 2022, arXiv:2209.11895): a head of an early
+layer copies the previous token into each position, a head of a later layer compares the asked name with
+those copies and reads the value beside the match. From random weights the pair appears suddenly and late,
+after more tokens than a CPU can train. So it is written into the initial weights, as Trockman and Kolter
+(2023, arXiv:2305.09828) do for attention patterns in general; training then sharpens it, bends it, or drops
+it.
 
-Only low-frequency rotary dimensions compare contents, because they hardly turn over the length of a prompt; only
-high-frequency ones look a fixed number of tokens back.
+Only low-frequency rotary dimensions compare contents, because they hardly turn over the length of a prompt;
+only high-frequency ones look a fixed number of tokens back.
 """
 
 import torch
@@ -31,14 +32,16 @@ def initialize(config: LlamaConfig, seed: int) -> LlamaForCausalLM:
     """Return a model whose first layers look back one token to four and whose next layers match names.
 
     Args:
-        config: A Llama configuration with at least three layers and `num_key_value_heads == num_attention_heads`.
+        config: A Llama configuration with at least three layers and as many key heads as query heads.
         seed: Seed of every random projection.
 
     Raises:
         ValueError: If the configuration has too few layers or uses grouped keys.
     """
     if config.num_hidden_layers < 3 or config.num_key_value_heads != config.num_attention_heads:
-        raise ValueError("the look-up initialization needs three layers or more and one key head for each query head")
+        raise ValueError(
+            "the look-up initialization needs three layers or more and one key head for each query head"
+        )
     torch.manual_seed(seed)
     model = LlamaForCausalLM(config)
     with torch.no_grad():

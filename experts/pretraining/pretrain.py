@@ -1,7 +1,8 @@
 """Make the embedded base: tokenizer, initial weights, training on the project's own text, probes, card.
 
-One command, `finlora pretrain-base OUT`, made the weights in `experts/embedded_base`. The loss is weighted next-token
-cross entropy (see `corpus`). A killed run resumes from its last checkpoint and draws the rows it would have drawn.
+One command, `finlora pretrain-base OUT`, made the weights in `experts/embedded_base`. The loss is weighted
+next-token cross entropy (see `corpus`). A killed run resumes from its last checkpoint and draws the rows it
+would have drawn.
 """
 
 import json
@@ -25,7 +26,6 @@ from .filing_text import filing_paragraphs
 from .initialization import initialize
 from .probes import run_probes
 from .tokenizer import train_tokenizer
-
 
 TOKENIZER_DOCUMENTS = 6000
 """Invented documents from which the vocabulary is learnt."""
@@ -92,7 +92,9 @@ def pretrain_base(
 class _Run:
     """State of one run: tokenizer, model, optimizer and the number of steps done."""
 
-    def __init__(self, out: Path, filings: Path | None, settings: PretrainingSettings, start: Path | None) -> None:
+    def __init__(
+        self, out: Path, filings: Path | None, settings: PretrainingSettings, start: Path | None
+    ) -> None:
         self.out, self.settings, self.start, self.step = out, settings, start, 0
         self.paragraphs = filing_paragraphs(filings) if filings else []
         if start:
@@ -105,7 +107,11 @@ class _Run:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
+            self.model.parameters(),
+            lr=settings.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=0.01,
+            fused=True,
         )
         self.tokens, self.seconds = 0, 0.0
         self._resume()
@@ -128,7 +134,9 @@ class _Run:
     def _one_step(self) -> float:
         # Rows depend on the step alone, so a resumed run reads what an unbroken one would.
         settings = self.settings
-        batches = Batches(self.tokenizer, self.paragraphs, settings.filing_share, settings.seed * 1_000_003 + self.step)
+        batches = Batches(
+            self.tokenizer, self.paragraphs, settings.filing_share, settings.seed * 1_000_003 + self.step
+        )
         first_stage = self.step < settings.first_stage_steps
         shape = (settings.rows // 4, 1024) if self.step % 8 == 7 and not first_stage else (settings.rows, 256)
         ids, weights = batches.draw(*shape, first_stage=first_stage)
@@ -146,14 +154,24 @@ class _Run:
         self.model.eval()
         probes = {probe.name: round(probe.accuracy, 3) for probe in run_probes(self.model, self.tokenizer)}
         self.model.train()
-        line = {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds), "loss": round(loss, 4), **probes}
+        line = {
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds),
+            "loss": round(loss, 4),
+            **probes,
+        }
         self.out.mkdir(parents=True, exist_ok=True)
         with (self.out / "pretraining.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
         tqdm.write(json.dumps(line))
         state = {
-            "settings": asdict(self.settings), "step": self.step, "tokens": self.tokens, "seconds": self.seconds,
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "settings": asdict(self.settings),
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
         }
         temporary = self.out / "checkpoint.pt.partial"
         torch.save(state, temporary)
@@ -165,7 +183,9 @@ class _Run:
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
         if state["settings"] != asdict(self.settings):
-            raise FinLoraError(f"{self.out} holds an unfinished run with other settings; name another folder or use those.")
+            raise FinLoraError(
+                f"{self.out} holds an unfinished run with other settings; name another folder or use those."
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
@@ -210,7 +230,9 @@ def _config(settings: PretrainingSettings, tokenizer: PreTrainedTokenizerFast) -
 
 def _tokenizer_texts(paragraphs: list[str], settings: PretrainingSettings) -> list[str]:
     random_state = random.Random(settings.seed)
-    return ["".join(text for text, _ in invented_document(random_state)) for _ in range(TOKENIZER_DOCUMENTS)] + paragraphs
+    return [
+        "".join(text for text, _ in invented_document(random_state)) for _ in range(TOKENIZER_DOCUMENTS)
+    ] + paragraphs
 
 
 def _schedule(step: int, steps: int) -> float:

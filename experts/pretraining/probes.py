@@ -1,7 +1,7 @@
 """What a base must be able to do before experts are worth training on it: copy, and look numbers up by name.
 
-Every probe counts answers whose tokens are all the most likely ones, given the tokens before. Companies come from
-the test names, facts from seeds that pretraining does not use.
+Every probe counts answers whose tokens are all the most likely ones, given the tokens before. Companies come
+from the test names, facts from seeds that pretraining does not use.
 """
 
 import random
@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..filings.concepts import CONCEPTS
 from ..filings.invented import invent_company
-from .corpus import Document, repeated_document
+from .corpus import repeated_document
+from .look_ups import Document
 
 _SEED = 20_260_101
 
@@ -27,9 +28,15 @@ class Probe:
     answers: int
 
 
-def run_probes(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, documents: int = 64) -> list[Probe]:
+def run_probes(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, documents: int = 64
+) -> list[Probe]:
     """Run copying at random gaps, and look-up by us-gaap name and by label among 2, 4 and 8 facts."""
-    probes = [_probe("copy at random gaps", model, tokenizer, [repeated_document(_state(i)) for i in range(documents)])]
+    probes = [
+        _probe(
+            "copy at random gaps", model, tokenizer, [repeated_document(_state(i)) for i in range(documents)]
+        )
+    ]
     for key in ("name", "label"):
         for facts in (2, 4, 8):
             texts = [look_up_document(_state(i), facts, key) for i in range(documents)]
@@ -48,7 +55,11 @@ def look_up_document(random_state: random.Random, facts: int, key: str) -> Docum
     document: Document = [("".join(f"<us-gaap:{tag}>{company.facts[tag]}</>\n" for tag in tags), 0.0)]
     for tag in random_state.sample(tags, min(2, facts)):
         name = f"us-gaap:{tag}" if key == "name" else CONCEPTS[tag].label
-        document += [(f"The value of {name} of {company.name} was ", 0.0), (company.facts[tag], 1.0), (".\n", 0.0)]
+        document += [
+            (f"The value of {name} of {company.name} was ", 0.0),
+            (company.facts[tag], 1.0),
+            (".\n", 0.0),
+        ]
     return document
 
 
@@ -65,7 +76,9 @@ def _probe(
     return Probe(name, right / answers, answers)
 
 
-def _encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> tuple[list[int], list[tuple[int, int]]]:
+def _encode(
+    tokenizer: PreTrainedTokenizerFast, document: Document
+) -> tuple[list[int], list[tuple[int, int]]]:
     """Return token ids and the half-open spans of the pieces of weight 1."""
     ids, spans = [tokenizer.bos_token_id], []
     for text, weight in document:

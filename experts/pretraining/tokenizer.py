@@ -1,7 +1,8 @@
 """The tokenizer of the embedded base: byte-level BPE that keeps names and numbers easy to look up.
 
-Numbers fall into groups of up to three digits, as in Llama 3, and every group is one token. Words inside CamelCase
-names are split, so an unknown us-gaap name is a row of known words; the names of the invented filings are one token.
+Numbers fall into groups of up to three digits, as in Llama 3, and every group is one token. Words inside
+CamelCase names are split, so an unknown us-gaap name is a row of known words; the names of the invented
+filings are one token.
 """
 
 from collections.abc import Iterable
@@ -28,10 +29,12 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreT
         context: Longest sequence of the base, in tokens; stored as `model_max_length`.
     """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(_PATTERN), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary - len(CONCEPTS),
@@ -42,7 +45,9 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreT
     tokenizer.train_from_iterator(_with_digit_groups(texts), trainer)
     tokenizer.add_tokens([AddedToken(tag, single_word=True, normalized=False) for tag in CONCEPTS])
     start = tokenizer.token_to_id(BOS)
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, start)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, start)]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BOS,

@@ -1,8 +1,8 @@
 """The embedded suite: eight tasks over invented companies, so that everything runs with no download.
 
-Questions over facts come from the builders that read real filings (`filing_questions`), through the same `Filing`.
-The splits share no company, no fact, no sentence and no explained term; the cluster of an example is its company,
-its sentence or its term.
+Questions over facts come from the builders that read real filings (`filing_questions`), through the same
+`Filing`. The splits share no company, no fact, no sentence and no explained term; the cluster of an example
+is its company, its sentence or its term.
 """
 
 import random

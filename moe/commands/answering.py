@@ -93,8 +93,8 @@ def generate(
         if answers.too_long:
             limit = base.model.config.max_position_embeddings
             raise FinLoraError(
-                f"The prompt does not fit: prompt and {max_new_tokens} new tokens must stay within the {limit} "
-                f"tokens of the base {base.name}; shorten it or lower --max-new-tokens."
+                f"The prompt does not fit: prompt and {max_new_tokens} new tokens must stay within the "
+                f"{limit} tokens of the base {base.name}; shorten it or lower --max-new-tokens."
             )
         print(answers.texts[0])
         if show_experts:

@@ -38,8 +38,8 @@ def import_mixture(
         load = from_peft_xlora
     else:
         raise FinLoraError(
-            f"{source} has neither adapter_config.json (PEFT) nor xlora_config.json (xlora package); give the "
-            "folder that one of them saved."
+            f"{source} has neither adapter_config.json (PEFT) nor xlora_config.json (xlora package); give "
+            "the folder that one of them saved."
         )
     adapters = {folder.name: folder for folder in experts} or None
     mixture = load(source, base=base, quantization=quantization, adapters=adapters)

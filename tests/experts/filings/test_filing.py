@@ -1,6 +1,7 @@
 """Reading a small XBRL filing written here, with everything real ones contain."""
 
 import pytest
+
 from finlora.experts.errors import FinLoraError
 from finlora.experts.filings.filing import read_filing
 from finlora.experts.tasks.sources import build_task

@@ -3,8 +3,10 @@
 import random
 
 import pytest
+
 from finlora.experts.filings.concepts import CONCEPTS
-from finlora.experts.pretraining.corpus import facts_document, invented_document
+from finlora.experts.pretraining.corpus import invented_document
+from finlora.experts.pretraining.look_ups import facts_document
 from finlora.experts.pretraining.probes import look_up_document
 
 

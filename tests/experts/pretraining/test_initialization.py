@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from finlora.experts.pretraining.initialization import initialize
 from transformers import LlamaConfig
+
+from finlora.experts.pretraining.initialization import initialize
 
 
 def config(layers: int = 4) -> LlamaConfig:

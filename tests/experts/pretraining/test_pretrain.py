@@ -5,16 +5,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from finlora.experts.base_model import load_base
 from finlora.experts.errors import FinLoraError
 from finlora.experts.filings.concepts import CONCEPTS
 from finlora.experts.pretraining import pretrain
 from finlora.experts.pretraining.pretrain import PretrainingSettings, pretrain_base
 from finlora.experts.pretraining.probes import run_probes
-from safetensors.torch import load_file
 
 TINY = PretrainingSettings(
-    vocabulary=2000, hidden_size=32, layers=3, heads=2, intermediate_size=48, steps=4, rows=4, checkpoint_steps=2
+    vocabulary=2000,
+    hidden_size=32,
+    layers=3,
+    heads=2,
+    intermediate_size=48,
+    steps=4,
+    rows=4,
+    checkpoint_steps=2,
 )
 
 
@@ -60,7 +68,9 @@ def test_text_survives_the_tokenizer(embedded) -> None:
 
 
 def test_the_embedded_base_copies_and_looks_up(embedded) -> None:
-    accuracy = {probe.name: probe.accuracy for probe in run_probes(embedded.model, embedded.tokenizer, documents=60)}
+    accuracy = {
+        probe.name: probe.accuracy for probe in run_probes(embedded.model, embedded.tokenizer, documents=60)
+    }
     assert accuracy["copy at random gaps"] >= 0.9
     assert accuracy["look-up by name, 4 facts"] >= 0.95
     assert accuracy["look-up by label, 4 facts"] >= 0.9

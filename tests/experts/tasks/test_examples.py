@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from finlora.experts.errors import FinLoraError
 from finlora.experts.tasks import Example, read_examples, write_examples
 

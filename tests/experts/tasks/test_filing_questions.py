@@ -4,6 +4,7 @@ import random
 import re
 
 import pytest
+
 from finlora.experts.errors import FinLoraError
 from finlora.experts.filings.filing import Filing
 from finlora.experts.filings.model import Context, Fact

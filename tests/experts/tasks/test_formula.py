@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from finlora.experts.tasks.formula import canonical_formula
 from finlora.experts.tasks.scorers import formula_score
 

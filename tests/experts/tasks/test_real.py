@@ -5,6 +5,7 @@ import re
 from collections import Counter
 
 import pytest
+
 from finlora.experts.errors import FinLoraError
 from finlora.experts.filings.filing import read_filing
 from finlora.experts.tasks import TASKS, read_examples

@@ -4,6 +4,7 @@ import random
 from decimal import Decimal
 
 import pytest
+
 from finlora.experts.tasks import TASKS
 from finlora.experts.tasks.scorers import (
     formula_score,

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from finlora.experts.errors import FinLoraError
 from finlora.experts.tasks import Example
 from finlora.experts.tasks.published_files import read_fiqa, read_fnxl, read_fpb, read_headlines, read_tfns

@@ -1,6 +1,7 @@
 """The task and suite tables."""
 
 import pytest
+
 from finlora.experts.errors import FinLoraError
 from finlora.experts.tasks import TASKS, get_task
 from finlora.experts.tasks.suites import SUITES, Suite, get_suite

@@ -1,6 +1,7 @@
 """The wording of questions, and ratios over facts."""
 
 import pytest
+
 from finlora.experts.filings.ratios import LINE_ITEMS, RATIOS
 from finlora.experts.tasks.scorers import formula_score
 from finlora.experts.tasks.xbrl_questions import (
