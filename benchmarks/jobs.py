@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -103,11 +104,11 @@ def train_task_expert(workshop: Workshop, *, task: str) -> None:
 def train_multitask(workshop: Workshop) -> None:
     """Train one adapter on the examples of all tasks."""
     config = workshop.config
-    examples = [example for task in config.tasks for example in workshop.examples(task, "train")]
+    by_task = [workshop.examples(task, "train") for task in config.tasks]
     settings = multitask_settings(config.budget.expert, len(config.tasks))
     train_expert(
         MULTITASK,
-        examples,
+        multitask_examples(by_task, config.budget.expert, config.seed),
         workshop.base,
         workshop.layout.multitask,
         dataclasses.replace(settings, seed=config.seed),
@@ -115,14 +116,38 @@ def train_multitask(workshop: Workshop) -> None:
 
 
 def multitask_settings(settings: ExpertSettings, task_count: int) -> ExpertSettings:
-    """The experts' recipe for one adapter with the parameters, steps and scale of all of them together."""
+    """The experts' recipe for one adapter with the parameters, steps and scale of all of them together.
+
+    Where experts train for a number of steps, it runs once through what `multitask_examples` lays out.
+    """
     growth = math.sqrt(task_count) if settings.method == "rslora" else task_count
     return dataclasses.replace(
         settings,
         rank=settings.rank * task_count,
         alpha=settings.alpha * growth,
-        max_steps=None if settings.max_steps is None else settings.max_steps * task_count,
+        max_steps=None,
+        epochs=settings.epochs if settings.max_steps is None else 1.0,
     )
+
+
+def multitask_examples(
+    by_task: Sequence[Sequence[Example]], settings: ExpertSettings, seed: int
+) -> list[Example]:
+    """The examples of all tasks, each task as often as its own expert sees it.
+
+    Drawn in proportion to their number instead, a task with few examples would hardly be seen, and the
+    adapter would be weaker than it has to be.
+    """
+    if settings.max_steps is None:
+        return [example for examples in by_task for example in examples]
+    seen = settings.max_steps * settings.batch_size * settings.gradient_accumulation
+    order = random.Random(seed)
+    drawn: list[Example] = []
+    for examples in by_task:
+        passes = -(-seen // len(examples))
+        shuffled = [one for _ in range(passes) for one in order.sample(examples, len(examples))]
+        drawn += shuffled[:seen]
+    return drawn
 
 
 def train_seed_router(workshop: Workshop, *, seed: int) -> None:

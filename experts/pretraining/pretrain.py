@@ -1,8 +1,8 @@
 """Make the embedded base: tokenizer, initial weights, training on the project's own text, probes, card.
 
-One command, `finlora pretrain-base OUT`, made the weights in `experts/embedded_base`. The loss is weighted
-next-token cross entropy (see `corpus`). A killed run resumes from its last checkpoint and draws the rows it
-would have drawn.
+`finlora pretrain-base` made the weights in `experts/embedded_base`; its card says with which settings. The
+loss is weighted next-token cross entropy (see `look_ups`). A killed run resumes from its last checkpoint and
+draws the rows it would have drawn.
 """
 
 import json
@@ -10,7 +10,7 @@ import math
 import os
 import random
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -25,42 +25,11 @@ from .corpus import invented_document
 from .filing_text import filing_paragraphs
 from .initialization import initialize
 from .probes import run_probes
+from .settings import PretrainingSettings
 from .tokenizer import train_tokenizer
 
 TOKENIZER_DOCUMENTS = 6000
 """Invented documents from which the vocabulary is learnt."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainingSettings:
-    """Shape of the base and course of its training; the defaults made the embedded base."""
-
-    vocabulary: int = 4096
-    """Number of tokens of the vocabulary."""
-    hidden_size: int = 192
-    """Width of the residual stream."""
-    layers: int = 4
-    """Number of decoder layers."""
-    heads: int = 4
-    """Number of attention heads."""
-    intermediate_size: int = 512
-    """Width of the gated MLP."""
-    context: int = 1024
-    """Longest sequence, in tokens."""
-    steps: int = 2200
-    """Optimizer steps."""
-    rows: int = 8
-    """Sequences of 256 tokens a step; one step in eight has a quarter of them, four times as long."""
-    learning_rate: float = 1.5e-3
-    """Peak of AdamW's learning rate, after 100 steps of warm-up; cosine to a twentieth."""
-    first_stage_steps: int = 150
-    """Steps at the start that train nothing but easy look-ups and copying."""
-    filing_share: float = 0.12
-    """Share of documents that are filing prose, where `filings` are given."""
-    seed: int = 0
-    """Seed of weights and text."""
-    checkpoint_steps: int = 100
-    """Steps between checkpoints and probes."""
 
 
 def pretrain_base(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ...experts.errors import FinLoraError
+from ...experts.pretraining.settings import PretrainingSettings
 from ...experts.settings import ExpertSettings
 from ...router.settings import RouterTrainingSettings, XLoRASettings
 from .answering import Quantization
@@ -93,8 +94,15 @@ def train_router(
     print(f"mixture written to {train(mixture, chosen, out, settings)}")
 
 
-def pretrain_base(out: Annotated[Path, tyro.conf.arg(metavar="OUT")], /, filings: Path | None = None) -> None:
-    """Make the embedded base again from nothing: tokenizer, text, training, checks.
+def pretrain_base(
+    out: Annotated[Path, tyro.conf.arg(metavar="OUT")],
+    /,
+    *,
+    filings: Path | None = None,
+    start: Path | None = None,
+    settings: Annotated[PretrainingSettings, tyro.conf.arg(name="")] = PretrainingSettings(),
+) -> None:
+    """Make a base like the embedded one: tokenizer, text, training, checks.
 
     Takes hours on a CPU and minutes on a GPU. Nobody needs it to use FinLoRA; it shows how the base that
     comes with the package was made. The same command goes on after an interruption.
@@ -102,10 +110,12 @@ def pretrain_base(out: Annotated[Path, tyro.conf.arg(metavar="OUT")], /, filings
     Args:
         out: Folder of the Hugging Face model to write.
         filings: Folder of inline XBRL documents whose prose joins the invented text; none by default.
+        start: Base to go on from, made by this command; by default the weights are new.
+        settings: Shape and course of the training.
     """
     from ...experts.pretraining.pretrain import pretrain_base as pretrain
 
-    print(f"base written to {pretrain(out, filings)}")
+    print(f"base written to {pretrain(out, filings, settings, start=start)}")
 
 
 def _read_examples(files: dict[str, Path], suite: str | None, tasks: list[str]) -> "dict[str, list[Example]]":

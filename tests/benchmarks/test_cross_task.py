@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
+from finlora.benchmarks.demo import describe
 from finlora.benchmarks.layout import RunLayout
 from finlora.benchmarks.predictions import read_predictions
 from finlora.benchmarks.results import ResultIndex, read_results
@@ -109,6 +110,9 @@ def test_the_run_leaves_a_mixture_and_a_report(unbroken: RunLayout, base_folder:
     base = load_base(base_folder, "nf4")
     mixture = load_mixture(unbroken.mixture, base=base)
     assert mixture.bank.expert_names == TASKS
+    text = describe(unbroken)
+    assert "X-LoRA scores" in text
+    assert text.endswith(str(unbroken.report_html))
     assert "X-LoRA" in unbroken.report_html.read_text(encoding="utf-8")
     assert not unbroken.hidden_states.exists()
 

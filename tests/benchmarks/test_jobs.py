@@ -1,0 +1,108 @@
+"""The plan of a run, and what makes the multi-task adapter a fair rival."""
+
+import dataclasses
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from finlora.benchmarks.budgets import BUDGETS, Budget
+from finlora.benchmarks.jobs import multitask_examples, multitask_settings, plan_jobs
+from finlora.benchmarks.layout import RunLayout
+from finlora.benchmarks.run_config import RunConfig
+from finlora.experts.errors import FinLoraError
+from finlora.experts.settings import ExpertSettings
+from finlora.experts.tasks import Example
+from finlora.experts.tasks.suites import SUITES
+
+TASKS = ("fpb", "finer", "headline")
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    """A run of three tasks and two router seeds."""
+    return RunConfig(
+        suite="embedded",
+        tasks=TASKS,
+        base="embedded",
+        quantization="nf4",
+        seed=0,
+        router_seeds=(3, 4),
+        resamples=10,
+        budget=Budget(),
+        data={},
+    )
+
+
+def test_the_plan_has_every_training_and_every_cell(config: RunConfig, tmp_path: Path):
+    jobs = {job.name: job for job in plan_jobs(RunLayout(tmp_path), config)}
+    trainings = {"multitask", "experts/fpb", "experts/finer", "experts/headline", "routers/3", "routers/4"}
+    methods = [
+        "base",
+        *(f"expert/{task}" for task in TASKS),
+        "uniform",
+        "multitask",
+        "xlora/3",
+        "xlora/4",
+    ]
+    cells = {f"cells/{method}/{task}" for method in methods for task in TASKS}
+    assert jobs.keys() == trainings | cells | {"scalings/3", "scalings/4", "mixture"}
+    experts = {f"experts/{task}" for task in TASKS}
+    assert set(jobs["routers/3"].needs) == experts
+    assert set(jobs["cells/uniform/fpb"].needs) == experts
+    assert jobs["cells/expert/fpb/finer"].needs == ("experts/fpb",)
+    assert jobs["cells/multitask/fpb"].needs == ("multitask",)
+    assert jobs["cells/xlora/4/fpb"].needs == ("routers/4",)
+    assert jobs["cells/base/fpb"].needs == ()
+    for job in jobs.values():
+        assert not job.is_done()
+        pickle.dumps(job.action)
+
+
+def test_a_training_is_done_when_its_result_is_there_and_nothing_is_left_to_resume(
+    config: RunConfig, tmp_path: Path
+):
+    job = {job.name: job for job in plan_jobs(RunLayout(tmp_path), config)}["experts/fpb"]
+    folder = tmp_path / "experts" / "fpb"
+    (folder / "training").mkdir(parents=True)
+    (folder / "training" / "run.json").touch()
+    assert not job.is_done()
+    (folder / "expert.json").touch()
+    assert not job.is_done()
+    (folder / "training" / "run.json").unlink()
+    assert job.is_done()
+
+
+def test_the_multi_task_recipe_keeps_the_scale_of_an_update():
+    settings = ExpertSettings(rank=4, alpha=8, max_steps=10)
+    multitask = multitask_settings(settings, 9)
+    assert multitask.rank == 36
+    assert multitask.alpha / multitask.rank == settings.alpha / settings.rank
+    rslora = multitask_settings(dataclasses.replace(settings, method="rslora"), 9)
+    assert rslora.alpha / rslora.rank**0.5 == pytest.approx(settings.alpha / settings.rank**0.5)
+
+
+def test_the_multi_task_adapter_sees_each_task_as_often_as_its_expert_does():
+    many = [Example(f"many {index}", "a") for index in range(50)]
+    few = [Example(f"few {index}", "a") for index in range(7)]
+    settings = ExpertSettings(max_steps=6, batch_size=5, gradient_accumulation=1)
+    drawn = multitask_examples([many, few], settings, seed=0)
+    counts = Counter(example.context for example in drawn)
+    assert sum(counts[example.context] for example in many) == 30
+    assert sum(counts[example.context] for example in few) == 30
+    assert {counts[example.context] for example in few} == {4, 5}
+    assert max(counts[example.context] for example in many) == 1
+    assert multitask_settings(settings, 2).epochs == 1
+    by_epochs = dataclasses.replace(settings, max_steps=None)
+    assert multitask_examples([many, few], by_epochs, seed=0) == [*many, *few]
+    assert multitask_settings(by_epochs, 2).epochs == by_epochs.epochs
+
+
+def test_every_suite_has_a_budget():
+    assert BUDGETS.keys() >= SUITES.keys() - {"toy"}
+
+
+def test_a_budget_of_nothing_is_refused():
+    with pytest.raises(FinLoraError, match=r"Budget\.test_examples must be at least 1"):
+        Budget(test_examples=0)
