@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..experts.errors import FinLoraError
 from ..experts.settings import ExpertSettings
@@ -61,13 +61,13 @@ BUDGETS: dict[str, Budget] = {
         xlora=_XLORA,
     ),
     "real": Budget(
-        test_examples=100,
-        router_examples=600,
+        test_examples=60,
+        router_examples=300,
         routing_examples=16,
-        answer_batch_size=50,
-        expert=ExpertSettings(max_steps=100, learning_rate=2.5e-3, save_steps=50),
-        router=_ROUTER,
+        answer_batch_size=30,
+        expert=ExpertSettings(max_steps=60, learning_rate=2.5e-3, save_steps=20),
+        router=replace(_ROUTER, max_steps=60, save_steps=20),
         xlora=_XLORA,
     ),
 }
-"""Budget of each suite on the embedded base."""
+"""Budget of each suite on the embedded base, for two CPU cores."""

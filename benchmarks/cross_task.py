@@ -23,7 +23,7 @@ from ..experts.errors import FinLoraError
 from ..experts.provenance import examples_sha256
 from ..experts.tasks import Example, get_task, write_examples
 from ..experts.tasks.sampling import sample_groups
-from ..experts.tasks.suites import get_suite
+from ..experts.tasks.suites import Suite, get_suite
 from .budgets import BUDGETS, Budget
 from .jobs import Workshop, plan_jobs, training_jobs
 from .layout import SPLITS, RunLayout
@@ -74,7 +74,7 @@ def benchmark(
             failed.
     """
     config, examples = _resolve(
-        suite,
+        get_suite(suite),
         tasks=tuple(tasks or get_suite(suite).tasks),
         base=base,
         quantization=quantization,
@@ -84,9 +84,8 @@ def benchmark(
     )
     layout = RunLayout(runs / (name or suite))
     layout.folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(layout.lock)
     try:
-        lock.acquire(timeout=0)
+        lock = filelock.FileLock(layout.lock).acquire(timeout=0)
     except filelock.Timeout:
         raise FinLoraError(
             f"Another process works on {layout.folder}; wait for it, or choose another --name."
@@ -134,7 +133,7 @@ def default_workers() -> int:
 
 
 def _resolve(
-    suite: str,
+    suite: Suite,
     *,
     tasks: tuple[str, ...],
     base: str,
@@ -153,13 +152,15 @@ def _resolve(
         raise FinLoraError("Give at least one router seed, each once.")
     limits = {"train": budget.train_examples, "test": budget.test_examples}
     examples = {
-        (task, split): sample_groups(get_suite(suite).examples(task, split), limits[split], seed)
+        (task, split): sample_groups(suite.examples(task, split), limits[split], seed)
         for task in tasks
         for split in SPLITS
     }
     for (task, split), found in examples.items():
         if not found:
-            raise FinLoraError(f"The {suite} suite has no {split} examples of {task}; leave the task out.")
+            raise FinLoraError(
+                f"The {suite.name} suite has no {split} examples of {task}; leave the task out."
+            )
     data = {
         task: {
             "version": get_task(task).version,
@@ -171,7 +172,7 @@ def _resolve(
         for task in tasks
     }
     config = RunConfig(
-        suite=suite,
+        suite=suite.name,
         tasks=tasks,
         base=base,
         quantization=quantization,

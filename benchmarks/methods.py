@@ -38,6 +38,11 @@ class Method:
     parts: tuple[str, ...] = ()
     seeds: tuple[int | None, ...] = (None,)
 
+    @property
+    def has_seeds(self) -> bool:
+        """Whether it is run once for each router seed."""
+        return self.seeds != (None,)
+
 
 def expert_job(task: str) -> str:
     """Name of the job that trains the expert of a task."""

@@ -276,9 +276,11 @@ def _markdown(
 
 def _command(findings: Findings, layout: RunLayout) -> str:
     config = findings.config
+    seeds = " ".join(map(str, config["router_seeds"]))
     return (
         f"finlora benchmark {config['suite']} --name {layout.folder.name}-again --base {config['base']} "
-        f"--quantization {config['quantization']}"
+        f"--quantization {config['quantization']} --tasks {' '.join(findings.tasks)} "
+        f"--router-seeds {seeds} --seed {config['seed']}"
     )
 
 

@@ -95,7 +95,7 @@ def compute_results(
             task: array[index : index + 1] for task, array in scores[method.name].items()
         }
         for method in methods.values()
-        if len(method.seeds) > 1
+        if method.has_seeds
         for index in range(len(method.seeds))
     }
     bootstrap = Bootstrap(scores | by_seed, groups, resamples=resamples, seed=seed)
@@ -141,7 +141,7 @@ class _Writer:
         for method in self._methods.values():
             for task in (*self._tasks, MACRO):
                 yield self._record(method, task, "score", self._bootstrap.score(method.name, task))
-                if len(method.seeds) > 1:
+                if method.has_seeds:
                     for index, seed in enumerate(method.seeds):
                         interval = self._bootstrap.score(f"{method.name} {index}", task)
                         yield self._record(method, task, "score", interval, seed=seed)
@@ -216,7 +216,7 @@ class _Writer:
             task_version=None if task == MACRO else cells[0].summary.task_version,
             n=sum(cell.summary.n for cell in self._cells_of(method, task, method.seeds[0])),
             seed=seed,
-            seconds=sum(cell.summary.seconds for cell in cells),
+            seconds=sum(cell.summary.seconds for cell in cells) / (len(method.seeds) if seed is None else 1),
             peak_bytes=max(cell.summary.peak_bytes for cell in cells),
             commit=" ".join(sorted({cell.summary.commit or "unknown" for cell in cells})),
             config_hash=self._config_hash,
