@@ -70,8 +70,7 @@ def benchmark(
         The run's folder with `results.jsonl`, `report.html`, `report.md`, `results.svg` and `mixture`.
 
     Raises:
-        FinLoraError: The suite or a task is unknown, the folder holds another run or is in use, or a job
-            failed.
+        FinLoraError: Suite or task are unknown, the folder holds another run or is in use, or a job failed.
     """
     config, examples = _resolve(
         get_suite(suite),

@@ -160,7 +160,7 @@ def _origin(findings: Findings) -> Table:
             )
         else:
             rows.append((f"Settings: {part}", _plain(settings)))
-    return Table(("What", "Value"), tuple(rows))
+    return Table(("What", "Value"), tuple(rows), prose=True)
 
 
 def _plain(value: object) -> str:

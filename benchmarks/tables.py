@@ -24,15 +24,18 @@ class Table:
         headers: Heads of the columns.
         rows: Cells; the first of a row names it.
         strong: Name of the row to bring out, if any.
+        prose: Whether the cells are words rather than numbers.
     """
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     strong: str = ""
+    prose: bool = False
 
     def markdown(self) -> str:
         """The table in GitHub's Markdown, numbers to the right."""
-        lines = [self.headers, (":--", *("--:" for _ in self.headers[1:])), *self.rows]
+        side = ":--" if self.prose else "--:"
+        lines = [self.headers, (":--", *(side for _ in self.headers[1:])), *self.rows]
         return "\n".join(
             "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
         )
@@ -117,7 +120,7 @@ def cost_table(index: ResultIndex, methods: Mapping[str, Method], shown: Sequenc
 def method_table(methods: Mapping[str, Method], shown: Sequence[str]) -> Table:
     """What every method is."""
     rows = tuple((shown_title(methods[name]), methods[name].explanation) for name in shown)
-    return Table(("Method", "What it is"), rows)
+    return Table(("Method", "What it is"), rows, prose=True)
 
 
 def data_table(data: Mapping[str, Any], too_long: Mapping[str, int]) -> Table:
@@ -143,7 +146,7 @@ def data_table(data: Mapping[str, Any], too_long: Mapping[str, int]) -> Table:
             )
         )
     headers = ("Task", "Name", "Training", "Test", "Too long", "Hash of test", "Source", "Licence")
-    return Table(headers, tuple(rows))
+    return Table(headers, tuple(rows), prose=True)
 
 
 def _millions(count: float | None) -> str:

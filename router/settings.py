@@ -97,6 +97,8 @@ class RouterTrainingSettings(TrainingSettings):
     label_weight: float = 0.0
     """Weight of the cross entropy between scalings and the expert of the example's task, averaged over tokens
     and layers; 0 trains on the answers alone, as X-LoRA does."""
+    label_steps: int = 0
+    """Steps before training in which the router learns from the labels alone, on stored hidden states."""
     balance_weight: float = 0.0
     """Weight of the penalty on using some experts more than others over a batch (Shazeer et al. 2017,
     arXiv:1701.06538)."""
@@ -113,6 +115,8 @@ class RouterTrainingSettings(TrainingSettings):
         super().__post_init__()
         if not self.task_temperature > 0:
             raise FinLoraError(f"task_temperature must be above 0, got {self.task_temperature}.")
-        for name in ("label_weight", "balance_weight"):
+        for name in ("label_weight", "label_steps", "balance_weight"):
             if getattr(self, name) < 0:
                 raise FinLoraError(f"{name} must be at least 0, got {getattr(self, name)}.")
+        if self.label_steps and not self.cache_hidden_states:
+            raise FinLoraError("label_steps needs stored hidden states; leave cache_hidden_states on.")

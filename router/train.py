@@ -32,6 +32,7 @@ from ..moe.bank import ExpertBank, hash_tensors
 from ..moe.checkpoint import MIXTURE_FILE, save_mixture
 from ..moe.mixture import MixtureForCausalLM
 from .hidden_state_cache import HiddenStateCache
+from .label_warm_up import warm_up
 from .settings import RouterTrainingSettings, XLoRASettings
 from .xlora import XLoRARouter
 
@@ -272,6 +273,10 @@ def _has_penalties(settings: RouterTrainingSettings) -> bool:
     return any((settings.label_weight, settings.balance_weight, settings.entropy_weight))
 
 
+def _uses_labels(settings: RouterTrainingSettings) -> bool:
+    return bool(settings.label_weight or settings.label_steps)
+
+
 def _router(mixture: Any) -> torch.nn.Module:
     return mixture.router
 
@@ -283,16 +288,15 @@ def _check_router(
 ) -> None:
     if not any(True for _ in mixture.router.parameters()):
         raise FinLoraError(f"A {mixture.router.name} router has no weights to train; give an X-LoRA router.")
-    if _has_penalties(settings) and not isinstance(mixture.router, XLoRARouter):
+    if (_has_penalties(settings) or settings.label_steps) and not isinstance(mixture.router, XLoRARouter):
         raise FinLoraError(
-            "label_weight, balance_weight and entropy_weight are for X-LoRA routers, this is a "
-            f"{mixture.router.name} "
-            "router; set them to 0."
+            "label_weight, label_steps, balance_weight and entropy_weight are for X-LoRA routers, this is "
+            f"a {mixture.router.name} router; set them to 0."
         )
     unknown = [task for task in examples_by_task if task not in mixture.bank.expert_names]
-    if settings.label_weight and unknown:
+    if _uses_labels(settings) and unknown:
         raise FinLoraError(
-            f"label_weight needs an expert for each task, but {', '.join(unknown)} has none; the experts are "
+            f"label_weight and label_steps need an expert for each task, but {', '.join(unknown)} has none; the experts are "
             f"{', '.join(mixture.bank.expert_names)}."
         )
 
@@ -377,6 +381,10 @@ def _train(
         data_collator=RoutingCollator(examples, cache, pad_id),
     )
     try:
+        # A resumed run goes on from a router that was warmed up before its first checkpoint.
+        if cache is not None and isinstance(mixture.router, XLoRARouter) and run.last_checkpoint() is None:
+            encoded, tasks = [row.encoded for row in examples], [row.task for row in examples]
+            warm_up(mixture.router, encoded, tasks, cache, settings)
         return run_training(trainer, run)
     finally:
         mixture.eval()

@@ -1,0 +1,52 @@
+"""A router learns from labels alone, on stored hidden states, whose expert an example belongs to."""
+
+import pytest
+import torch
+
+from finlora.experts.encoding import Encoded
+from finlora.experts.errors import FinLoraError
+from finlora.router.hidden_state_cache import HiddenStateCache
+from finlora.router.label_warm_up import label_loss, warm_up
+from finlora.router.settings import RouterTrainingSettings, XLoRASettings
+from finlora.router.xlora import XLoRARouter
+
+WIDTH, TOKENS = 12, 6
+
+
+def problem() -> tuple[list[Encoded], list[int], HiddenStateCache]:
+    """Two tasks whose hidden states are told apart by the sign of a product, so a linear router fails."""
+    generator = torch.Generator().manual_seed(0)
+    tasks = [index % 2 for index in range(60)]
+    states = []
+    for task in tasks:
+        hidden = torch.randn(TOKENS, WIDTH, generator=generator)
+        hidden[:, 0] = hidden[:, 0].abs() * hidden[:, 1].sign() * (1 if task else -1)
+        states.append(hidden)
+    encoded = [Encoded(list(range(TOKENS)), [0, 0, 0, 0, 1, 1]) for _ in tasks]
+    return encoded, tasks, HiddenStateCache(torch.cat(states), [TOKENS] * len(tasks))
+
+
+def warmed_up(depth: int, steps: int, seed: int = 0) -> tuple[XLoRARouter, float]:
+    encoded, tasks, cache = problem()
+    torch.manual_seed(1)
+    settings = XLoRASettings(depth=depth, width=32, dropout=0.0)
+    router = XLoRARouter(settings, d_model=WIDTH, module_count=3, expert_count=2)
+    warm_up(router, encoded, tasks, cache, RouterTrainingSettings(label_steps=steps, seed=seed))
+    labels = torch.tensor(tasks).repeat_interleave(TOKENS)
+    return router, label_loss(router, cache.states, labels).item()
+
+
+def test_two_layers_learn_what_one_cannot() -> None:
+    assert warmed_up(depth=2, steps=300)[1] < 0.25
+    assert warmed_up(depth=1, steps=300)[1] > 0.6
+
+
+def test_the_same_seed_gives_the_same_router() -> None:
+    first, second, other = (warmed_up(2, 20, seed)[0].state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_label_steps_without_stored_hidden_states_are_refused() -> None:
+    with pytest.raises(FinLoraError, match="needs stored hidden states"):
+        RouterTrainingSettings(label_steps=5, cache_hidden_states=False)
