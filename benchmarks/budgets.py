@@ -44,7 +44,7 @@ class Budget:
 
 
 # Chosen on validation examples of the embedded suite. A linear router cannot tell the four XBRL tasks apart
-# from the hidden states of so small a base, and so few steps on answers alone leave facts to a blend of experts.
+# from the hidden states of so small a base, and few steps on answers alone leave facts to a blend of experts.
 _XLORA = XLoRASettings(depth=2, width=512, dropout=0.0)
 _ROUTER = RouterTrainingSettings(
     max_steps=100,

@@ -296,8 +296,8 @@ def _check_router(
     unknown = [task for task in examples_by_task if task not in mixture.bank.expert_names]
     if _uses_labels(settings) and unknown:
         raise FinLoraError(
-            f"label_weight and label_steps need an expert for each task, but {', '.join(unknown)} has none; the experts are "
-            f"{', '.join(mixture.bank.expert_names)}."
+            f"label_weight and label_steps need an expert for each task, but {', '.join(unknown)} has none; "
+            f"the experts are {', '.join(mixture.bank.expert_names)}."
         )
 
 

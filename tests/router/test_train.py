@@ -336,7 +336,7 @@ def test_no_usable_example(make, tmp_path, examples, sentence) -> None:
 
 
 def test_label_needs_an_expert_for_the_task(make, tmp_path) -> None:
-    with pytest.raises(FinLoraError, match="needs? an expert for each task, but other has none"):
+    with pytest.raises(FinLoraError, match="need an expert for each task, but other has none"):
         train(make(), tmp_path / "out", examples={"other": EXAMPLES["sums"]})
 
 
