@@ -83,13 +83,7 @@ def benchmark(
     )
     layout = RunLayout(runs / (name or suite))
     layout.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = filelock.FileLock(layout.lock).acquire(timeout=0)
-    except filelock.Timeout:
-        raise FinLoraError(
-            f"Another process works on {layout.folder}; wait for it, or choose another --name."
-        ) from None
-    with lock:
+    with _lock(layout):
         claim(layout.config, config)
         for (task, split), asked in examples.items():
             if not layout.examples(task, split).exists():
@@ -99,6 +93,15 @@ def benchmark(
         )
         summarize(layout, config)
     return layout
+
+
+def _lock(layout: RunLayout) -> filelock.AcquireReturnProxy:
+    try:
+        return filelock.FileLock(layout.lock).acquire(timeout=0)
+    except filelock.Timeout:
+        raise FinLoraError(
+            f"Another process works on {layout.folder}; wait for it, or choose another --name."
+        ) from None
 
 
 def summarize(layout: RunLayout, config: RunConfig) -> None:
