@@ -24,7 +24,7 @@ from finlora.moe.routing import ConstantRouter
 from finlora.router import load_mixture
 from finlora.router.hidden_state_cache import HiddenStateCache
 from finlora.router.settings import RouterTrainingSettings, XLoRASettings
-from finlora.router.train import example_weights, new_mixture, scaling_penalties, train_router
+from finlora.router.train import new_mixture, scaling_penalties, train_router
 
 EXAMPLES = {
     "sums": [Example(f"sum of {i}{i} and {i}?", f"{i}" * (i % 4 + 1)) for i in range(10)],
@@ -354,25 +354,6 @@ def test_router_without_weights_is_refused(base_folder, folders, tmp_path) -> No
     mixture = MixtureForCausalLM.build(base, bank, ConstantRouter.uniform(expert_count=2))
     with pytest.raises(FinLoraError, match="A constant router has no weights to train"):
         train(mixture, tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"task_temperature": 0.0}, "task_temperature must be above 0"),
-        ({"label_weight": -1.0}, "label_weight must be at least 0"),
-        ({"balance_weight": -1.0}, "balance_weight must be at least 0"),
-    ],
-)
-def test_settings_that_train_no_router_are_refused(changes, sentence) -> None:
-    with pytest.raises(FinLoraError, match=sentence):
-        RouterTrainingSettings(**changes)
-
-
-@pytest.mark.parametrize(("temperature", "share"), [(1.0, 0.9), (2.0, 0.75), (float("inf"), 0.5)])
-def test_temperature_sets_how_often_a_large_task_is_drawn(temperature, share) -> None:
-    weights = example_weights([0] * 90 + [1] * 10, temperature)
-    assert sum(weights[:90]) / sum(weights) == pytest.approx(share)
 
 
 def penalty(logits: torch.Tensor, **weights: float) -> float:
