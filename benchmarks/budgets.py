@@ -66,12 +66,12 @@ BUDGETS: dict[str, Budget] = {
         xlora=_XLORA,
     ),
     "real": Budget(
-        test_examples=40,
-        router_examples=300,
+        test_examples=25,
+        router_examples=150,
         routing_examples=16,
         answer_batch_size=30,
         expert=ExpertSettings(max_steps=60, learning_rate=2.5e-3, save_steps=20),
-        router=replace(_ROUTER, max_steps=30, save_steps=10),
+        router=replace(_ROUTER, max_steps=20, label_steps=1500, save_steps=10),
         xlora=_XLORA,
     ),
 }
