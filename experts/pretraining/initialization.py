@@ -29,7 +29,7 @@ _MATCHES = {
 
 
 def initialize(config: LlamaConfig, seed: int) -> LlamaForCausalLM:
-    """Return a model whose first layers look back one token to four and whose next layers match names.
+    """Return a model whose first layer looks back one token to four and whose next two compare such copies.
 
     Args:
         config: A Llama configuration with at least three layers and as many key heads as query heads.
