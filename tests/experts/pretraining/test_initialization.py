@@ -27,7 +27,7 @@ def attentions(ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return model(input_ids=ids, output_attentions=True).attentions
 
 
-@pytest.mark.parametrize(("head", "distance"), [(0, 1), (1, 1), (2, 2), (3, 3)])
+@pytest.mark.parametrize(("head", "distance"), [(0, 1), (1, 2), (2, 3), (3, 4)])
 def test_heads_of_the_first_layer_look_a_fixed_distance_back(head: int, distance: int) -> None:
     ids = torch.randint(10, 512, (1, 120), generator=torch.Generator().manual_seed(1))
     attention = attentions(ids)[0][0, head]
