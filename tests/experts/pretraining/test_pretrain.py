@@ -29,6 +29,9 @@ TINY = PretrainingSettings(
 @pytest.fixture(autouse=True)
 def few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrain, "TOKENIZER_DOCUMENTS", 100)
+    monkeypatch.setattr(
+        pretrain, "run_probes", lambda model, tokenizer, documents=2: run_probes(model, tokenizer, 2)
+    )
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
