@@ -75,9 +75,9 @@ def test_the_embedded_base_copies_and_looks_up(embedded) -> None:
         probe.name: probe.accuracy for probe in run_probes(embedded.model, embedded.tokenizer, documents=60)
     }
     # Only the second meets the goal of 0.95; the others keep what the card reports from getting worse.
-    assert accuracy["copy at random gaps"] >= 0.55
+    assert accuracy["copy at random gaps"] >= 0.65
     assert accuracy["look-up by name, 4 facts"] >= 0.95
-    assert accuracy["look-up by label, 4 facts"] >= 0.6
+    assert accuracy["look-up by label, 4 facts"] >= 0.7
 
 
 def test_the_embedded_base_is_small() -> None:
