@@ -8,6 +8,7 @@ twin layers (see `twin.py`) that apply the experts with these scalings. Start re
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from ..experts.errors import FinLoraError
 from .bank import ExpertBank
 from .checkpoint import save_mixture
 from .mixture_linear import ScalingsContext
-from .routing import Router, check_scalings_fit
-from .twin import TwinCache, deepen_config, make_twin
+from .router_attention import RouterAttention
+from .routing import Attend, Router, check_scalings_fit
+from .twin import CachePart, deepen_config, make_twin
 
 ONLY_FOR_THE_MIXTURE_PASS = ("output_hidden_states", "output_attentions", "num_items_in_batch", "return_dict")
 
@@ -34,14 +36,16 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
     """A frozen base with many experts, mixed for each token and adapted linear layer by a router.
 
     Only the router is trainable. `generate` with any cache and `generate_batch` work as for the base. The
-    config is the base's with twice the layers, because a cache holds the keys and values of both passes; a
-    router that does not need hidden states saves the scaling pass, and its mixture has the base's own depth.
+    config is the base's with twice the layers, because a cache holds the keys and values of both passes, and
+    one layer more for a router that looks back; a router that does not need hidden states saves the scaling
+    pass, and its mixture has the base's own depth.
 
     Attributes:
         origin: The base with its name, revision, quantization and tokenizer.
         base: The base model, frozen; parameters are shared with the twin that applies the experts.
         bank: The experts' matrices, frozen.
         router: Computes the scalings.
+        router_attention: With what the router looks back at earlier tokens; None if it does not.
         last_scalings: Scalings of the last forward, (batch, token, module or 1, expert), or None before any.
     """
 
@@ -57,7 +61,10 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
     def __init__(self, base: Base, bank: ExpertBank, router: Router):
         """Join the parts; the base is frozen and put into evaluation mode."""
         base_model, two_passes = base.model, router.needs_hidden_states
-        super().__init__(deepen_config(base_model.config) if two_passes else base_model.config)
+        looks_back = router.context_width > 0
+        super().__init__(
+            deepen_config(base_model.config, router_place=looks_back) if two_passes else base_model.config
+        )
         self.generation_config = copy.deepcopy(base_model.generation_config)
         self.origin = base
         self.base = base_model.requires_grad_(False)
@@ -67,6 +74,9 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         self._context = ScalingsContext()
         self._base_depth = (
             base_model.config.get_text_config(decoder=True).num_hidden_layers if two_passes else 0
+        )
+        self.router_attention = (
+            RouterAttention(self.config, 2 * self._base_depth, router.context_width) if looks_back else None
         )
         twin = make_twin(base_model, bank, self._context, cache_shift=self._base_depth)
         # Not a registered submodule: parameters and state_dict would list everything twice.
@@ -90,6 +100,8 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
                 f"A {type(base.model).__name__} cannot be the base of a mixture; give a causal language "
                 "model of transformers, without wrappers."
             )
+        if router.context_width and not router.needs_hidden_states:
+            raise FinLoraError("A router that looks back needs the hidden states of the scaling pass.")
         return cls(base, bank, router.to(base.model.device))
 
     def forward(
@@ -139,7 +151,8 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         }
         if scaling_hidden_states is None and self.router.needs_hidden_states:
             scaling_hidden_states = self._run_scaling_pass(past_key_values=past_key_values, **inputs)
-        with self._context.using(self._route(scaling_hidden_states, tokens)):
+        attend = self._look_back(past_key_values, inputs)
+        with self._context.using(self._route(scaling_hidden_states, tokens, attend)):
             output = self._twin(
                 past_key_values=self._twin_cache(past_key_values),
                 labels=labels,
@@ -175,12 +188,26 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         return DynamicCache(config=self.config) if use_cache and cache is None else cache
 
     def _twin_cache(self, cache: Cache | None) -> Cache | None:
-        return TwinCache(cache, self._base_depth) if cache is not None and self._base_depth else cache
+        if cache is None or not self._base_depth:
+            return cache
+        return CachePart(cache, range(self._base_depth, 2 * self._base_depth))
 
-    def _route(self, hidden: Tensor | None, tokens: Tensor) -> Tensor:
+    def _look_back(self, cache: Cache | None, inputs: dict[str, Any]) -> Attend | None:
+        if self.router_attention is None:
+            return None
+        place = self.router_attention.layer_idx
+        wanted = {
+            key: value
+            for key, value in inputs.items()
+            if key not in (*ONLY_FOR_THE_MIXTURE_PASS, "input_ids", "inputs_embeds", "use_cache")
+        }
+        part = None if cache is None else CachePart(cache, range(place, place + 1))
+        return partial(self.router_attention, past_key_values=part, **wanted)
+
+    def _route(self, hidden: Tensor | None, tokens: Tensor, attend: Attend | None) -> Tensor:
         if hidden is None:
             hidden = torch.zeros(*tokens.shape[:2], 0, device=tokens.device)
-        scalings = self.router(hidden)
+        scalings = self.router(hidden, attend)
         check_scalings_fit(scalings, module_count=self.bank.module_count, expert_count=self.bank.expert_count)
         self.last_scalings = scalings.detach().expand(*tokens.shape[:2], -1, -1)
         return scalings

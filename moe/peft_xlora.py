@@ -204,11 +204,12 @@ def _to_peft(mixture: SavableMixture) -> tuple[dict[str, Any], dict[str, Tensor]
     if (
         mixture.router.name != "xlora"
         or settings["null_expert"]
+        or settings["context_width"]
         or not (settings["relu"] or settings["depth"] == 1)
     ):
         raise FinLoraError(
             f"PEFT cannot express this {mixture.router.name} router; only X-LoRA routers without a null "
-            "expert and with ReLU can be exported."
+            "expert, without a context_width and with ReLU can be exported."
         )
     weights = {name: tensor.float().clone() for name, tensor in mixture.router.state_dict().items()}
     renormalized = settings["renormalize"] == "sum" and settings["top_k"] is not None

@@ -5,7 +5,7 @@ averaging of the experts' outputs. Both let a mixture run without anything learn
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..experts.errors import FinLoraError
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Causal attention over all tokens so far: (query, key, value), each (batch, token, feature), to the same."""
 
 
 class Router(nn.Module, ABC):
@@ -28,11 +31,19 @@ class Router(nn.Module, ABC):
     needs_hidden_states: ClassVar[bool] = True
     """False if the scalings do not depend on the input, which saves the scaling pass."""
 
+    context_width: int = 0
+    """Features of the queries, keys and values with which the router looks back; 0 if it does not."""
+
     @abstractmethod
     def forward(
-        self, hidden: Float[Tensor, "batch token d_model"]
+        self, hidden: Float[Tensor, "batch token d_model"], attend: Attend | None = None
     ) -> Float[Tensor, "batch token module expert"]:
-        """Return the scalings of every token, for every adapted linear layer (or one for all) and expert."""
+        """Return the scalings of every token, for every adapted linear layer (or one for all) and expert.
+
+        Args:
+            hidden: Hidden states of the new tokens.
+            attend: Looks back at all tokens so far; given to routers with a `context_width`.
+        """
 
     @abstractmethod
     def settings_as_dict(self) -> dict[str, Any]:
@@ -99,7 +110,9 @@ class ConstantRouter(Router):
             raise FinLoraError(f"Uniform scalings need at least one expert, got {expert_count}.")
         return cls([1 / expert_count] * expert_count)
 
-    def forward(self, hidden: Float[Tensor, "batch token d_model"]) -> Float[Tensor, "1 1 module expert"]:
+    def forward(
+        self, hidden: Float[Tensor, "batch token d_model"], attend: Attend | None = None
+    ) -> Float[Tensor, "1 1 module expert"]:
         """Return the scalings once, to be broadcast over batch and tokens; the hidden states are not read."""
         return self.weights[None, None]
 

@@ -17,6 +17,7 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 from ..experts.errors import FinLoraError
 from .bank import ExpertBank
 from .mixture_linear import MixtureLinear, ScalingsContext, StackedExperts
+from .router_attention import kind_of_place
 
 
 def make_twin(
@@ -79,8 +80,13 @@ def _copy_module(
     return twin
 
 
-def deepen_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """Copy a config with twice the layers, so that caches made from it have places for both passes."""
+def deepen_config(config: PreTrainedConfig, *, router_place: bool) -> PreTrainedConfig:
+    """Copy a config with twice the layers, so that caches made from it have places for both passes.
+
+    Args:
+        config: The base's.
+        router_place: Whether the router needs one more place, which comes last.
+    """
     deeper = copy.deepcopy(config)
     text_config = deeper.get_text_config(decoder=True)
     depth = text_config.num_hidden_layers
@@ -89,25 +95,27 @@ def deepen_config(config: PreTrainedConfig) -> PreTrainedConfig:
         for name, value in vars(text_config).items()
         if isinstance(value, list) and len(value) == depth and "layer" in name
     }
-    text_config.num_hidden_layers = 2 * depth
+    text_config.num_hidden_layers = 2 * depth + router_place
     for name, value in per_layer.items():
         setattr(text_config, name, value * 2)
+    if router_place and "layer_types" in per_layer:
+        text_config.layer_types = [*per_layer["layer_types"] * 2, kind_of_place(text_config)]
     return deeper
 
 
-class TwinCache(Cache):
-    """The twin's half of a cache: asked for lengths it answers for the twin, whose layers have not grown yet.
+class CachePart(Cache):
+    """Some places of a cache: asked for lengths it answers for these, which may not have grown yet.
 
     Attention masks are sized from the first cache place of each kind. In the whole cache that place belongs
-    to the base, which has already taken in the new tokens when the twin starts.
+    to the base, which has already taken in the new tokens when the router and the twin start.
     """
 
-    def __init__(self, whole: Cache, first: int):
-        """View the places from number `first` on; storing goes to `whole`, by its own numbering."""
+    def __init__(self, whole: Cache, places: range):
+        """View some places; storing goes to `whole`, by its own numbering."""
         if whole.layer_class_to_replicate is not None:
-            while len(whole.layers) < 2 * first:
+            while len(whole.layers) < places.stop:
                 whole.layers.append(whole.layer_class_to_replicate())
-        super().__init__(layers=whole.layers[first:])
+        super().__init__(layers=whole.layers[places.start : places.stop])
         self.whole = whole
 
     def update(

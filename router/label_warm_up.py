@@ -7,16 +7,18 @@ hundreds of such steps take seconds, where a step on the answers takes a pass th
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..experts.encoding import Encoded
+from ..moe.routing import Attend
 from .hidden_state_cache import HiddenStateCache
 from .settings import RouterTrainingSettings
 from .xlora import XLoRARouter
 
-TOKENS_A_STEP = 1024
-_LEARNING_RATE = 3e-3
+EXAMPLES_A_STEP = 16
+_LEARNING_RATE = 2e-3
 
 
 def warm_up(
@@ -25,11 +27,12 @@ def warm_up(
     tasks: Sequence[int],
     cache: HiddenStateCache,
     settings: RouterTrainingSettings,
+    *,
+    attend: Attend | None = None,
 ) -> None:
     """Train for `label_steps` steps on the cross entropy between tokens' scalings and their task's expert.
 
-    Half of the tokens of a step are those from which an answer's tokens are predicted; in either half all
-    tasks are drawn alike.
+    All tasks are drawn alike, and the tokens from which answers are predicted weigh as much as all others.
 
     Args:
         router: Trained in place.
@@ -37,47 +40,53 @@ def warm_up(
         tasks: Number of the expert of each example's task.
         cache: Hidden states of the examples.
         settings: `label_steps` and `seed` are used.
+        attend: Looks back, for a router with a `context_width`.
     """
-    answering = torch.cat([_predicts_answer(example) for example in encoded])
-    lengths = torch.tensor([len(example.input_ids) for example in encoded])
-    labels = torch.tensor(tasks).repeat_interleave(lengths)
-    pools = [_even_weights(labels, answering), _even_weights(labels, ~answering)]
+    counts = torch.bincount(torch.tensor(tasks))
+    weights = torch.tensor([1 / counts[task] for task in tasks])
     generator = torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.AdamW(router.parameters(), lr=_LEARNING_RATE)
     router.train()
     for step in range(settings.label_steps):
         for group in optimizer.param_groups:
             group["lr"] = _LEARNING_RATE * (1 - step / settings.label_steps)
-        drawn = torch.cat(
-            [
-                torch.multinomial(pool, TOKENS_A_STEP // 2, replacement=True, generator=generator)
-                for pool in pools
-            ]
+        drawn = torch.multinomial(weights, EXAMPLES_A_STEP, replacement=True, generator=generator).tolist()
+        losses, predicts = _losses(
+            router, [encoded[i] for i in drawn], [tasks[i] for i in drawn], [cache[i] for i in drawn], attend
         )
-        loss = label_loss(router, cache.states[drawn], labels[drawn])
+        loss = (losses[predicts].mean() + losses[~predicts].mean()) / 2
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     router.eval()
 
 
-def label_loss(
-    router: XLoRARouter, hidden: Float[Tensor, "token d_model"], labels: Int[Tensor, " token"]
-) -> Float[Tensor, ""]:
-    """Return the mean cross entropy, over tokens and modules, of the scalings against the right experts."""
+def _losses(
+    router: XLoRARouter,
+    encoded: Sequence[Encoded],
+    tasks: Sequence[int],
+    states: Sequence[Tensor],
+    attend: Attend | None,
+) -> tuple[Float[Tensor, " token"], Bool[Tensor, " token"]]:
+    """Return the loss of each token of a batch, and whether an answer's token is predicted from it."""
     device = next(router.parameters()).device
-    logits = router.logits(hidden[None].to(device))[0] / router.settings.temperature
-    log_shares = torch.log_softmax(logits.float(), dim=-1)
-    right = labels.to(device).view(-1, 1, 1).expand(-1, log_shares.shape[1], 1)
-    return -log_shares.gather(-1, right).mean()
+    # Padding comes last, so that no token looks back at it.
+    hidden = pad_sequence(list(states), batch_first=True).to(device)
+    mask = pad_sequence([torch.ones(len(rows), dtype=torch.bool) for rows in states], batch_first=True)
+    logits = router.logits(hidden, attend)[mask] / router.settings.temperature
+    labels = torch.tensor(tasks).repeat_interleave(mask.sum(dim=1)).to(device)
+    predicts = torch.cat([torch.tensor([*one.completion_mask[1:], 0]) for one in encoded]).bool()
+    return label_losses(torch.log_softmax(logits.float(), dim=-1), labels), predicts.to(device)
 
 
-def _predicts_answer(example: Encoded) -> Tensor:
-    inside = torch.tensor([*example.completion_mask[1:], 0])
-    return inside.bool()
+def label_losses(
+    log_shares: Float[Tensor, "token module slot"], labels: Int[Tensor, " token"]
+) -> Float[Tensor, " token"]:
+    """Return the cross entropy of the scalings against the right experts, averaged over modules.
 
-
-def _even_weights(labels: Int[Tensor, " token"], chosen: Tensor) -> Float[Tensor, " token"]:
-    """Return weights that draw the chosen tokens only, and every task with the same chance."""
-    counts = torch.bincount(labels[chosen], minlength=int(labels.max()) + 1).clamp(min=1)
-    return chosen / counts[labels]
+    Args:
+        log_shares: Logarithms of the softmax over the slots.
+        labels: Number of the right expert of each token.
+    """
+    right = labels.view(-1, 1, 1).expand(-1, log_shares.shape[1], 1)
+    return -log_shares.gather(-1, right).squeeze(-1).mean(dim=-1)

@@ -22,6 +22,10 @@ class XLoRASettings:
     """Features between the linear layers; without effect at depth 1."""
     dropout: float = 0.2
     """Share of features dropped between the linear layers in training; without effect at depth 1."""
+    context_width: int = 0
+    """Features with which a token looks back, by causal attention, at all tokens so far; they join its hidden
+    state as input. At most the width of the base's keys. 0 looks at the token's own hidden state alone, as
+    X-LoRA does."""
     per_module: bool = True
     """True: every adapted linear layer gets scalings of its own. False: one set a token."""
     softmax: bool = True
@@ -47,6 +51,8 @@ class XLoRASettings:
         for name in ("depth", "width") + (() if self.top_k is None else ("top_k",)):
             if getattr(self, name) < 1:
                 raise FinLoraError(f"XLoRASettings.{name} must be at least 1, got {getattr(self, name)}.")
+        if self.context_width < 0:
+            raise FinLoraError(f"XLoRASettings.context_width must be at least 0, got {self.context_width}.")
         if not 0 <= self.dropout < 1:
             raise FinLoraError(f"XLoRASettings.dropout must be at least 0 and below 1, got {self.dropout}.")
         if not self.temperature > 0:

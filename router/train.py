@@ -32,7 +32,7 @@ from ..moe.bank import ExpertBank, hash_tensors
 from ..moe.checkpoint import MIXTURE_FILE, save_mixture
 from ..moe.mixture import MixtureForCausalLM
 from .hidden_state_cache import HiddenStateCache
-from .label_warm_up import warm_up
+from .label_warm_up import label_losses, warm_up
 from .settings import RouterTrainingSettings, XLoRASettings
 from .xlora import XLoRARouter
 
@@ -185,10 +185,8 @@ class RouterTrainer(Trainer):
         """Return the loss of the answers plus the weighted penalties on the scalings."""
         mixture = self.accelerator.unwrap_model(model)
         task, batch = inputs["task"], {key: value for key, value in inputs.items() if key != "task"}
-        hidden: list[Tensor] = []
-        hook = mixture.router.register_forward_pre_hook(
-            lambda _module, arguments: hidden.append(arguments[0])
-        )
+        routed: list[tuple[Any, ...]] = []
+        hook = mixture.router.register_forward_pre_hook(lambda _module, inputs: routed.append(inputs))
         try:
             loss = answer_loss(model, mixture.get_output_embeddings(), batch, n_labels=num_items_in_batch)
         finally:
@@ -197,7 +195,7 @@ class RouterTrainer(Trainer):
             loss = loss * self.accelerator.num_processes
         if not _has_penalties(self.settings):
             return loss
-        logits = mixture.router.logits(hidden[0]) / mixture.router.settings.temperature
+        logits = mixture.router.logits(*routed[0]) / mixture.router.settings.temperature
         penalty = scaling_penalties(logits, batch["attention_mask"], task, self.settings)
         return loss + penalty / self.current_gradient_accumulation_steps
 
@@ -262,10 +260,8 @@ def scaling_penalties(
     balance = shares.shape[-1] * shares.mean(dim=(0, 1)).square().sum() - 1
     penalty = settings.balance_weight * balance + settings.entropy_weight * entropy
     if settings.label_weight:
-        right = (
-            task.repeat_interleave(token_mask.sum(dim=1)).view(-1, 1, 1).expand(-1, log_shares.shape[1], 1)
-        )
-        penalty = penalty - settings.label_weight * log_shares.gather(-1, right).mean()
+        labels = task.repeat_interleave(token_mask.sum(dim=1))
+        penalty = penalty + settings.label_weight * label_losses(log_shares, labels).mean()
     return penalty
 
 
@@ -384,7 +380,7 @@ def _train(
         # A resumed run goes on from a router that was warmed up before its first checkpoint.
         if cache is not None and isinstance(mixture.router, XLoRARouter) and run.last_checkpoint() is None:
             encoded, tasks = [row.encoded for row in examples], [row.task for row in examples]
-            warm_up(mixture.router, encoded, tasks, cache, settings)
+            warm_up(mixture.router, encoded, tasks, cache, settings, attend=mixture.router_attention)
         return run_training(trainer, run)
     finally:
         mixture.eval()

@@ -1,7 +1,7 @@
 """The X-LoRA router: a small perceptron from a token's final hidden state to its scalings.
 
-Buehler and Buehler 2024, arXiv:2402.07148, as PEFT implements it, plus renormalized top-k and a null expert.
-How it learns is in `train.py`.
+Buehler and Buehler 2024, arXiv:2402.07148, as PEFT implements it, plus renormalized top-k, a null expert, and
+attention over the tokens so far. How it learns is in `train.py`.
 """
 
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..experts.errors import FinLoraError
-from ..moe.routing import Router
+from ..moe.routing import Attend, Router
 from .settings import XLoRASettings
 
 
@@ -45,29 +45,50 @@ class XLoRARouter(Router):
         self.d_model = d_model
         self.module_count = module_count if settings.per_module else 1
         self.expert_count = expert_count
-        widths = [d_model, *[settings.width] * (settings.depth - 1), self.module_count * slots]
+        self.context_width = settings.context_width
+        if settings.context_width:
+            self.query = nn.Linear(d_model, settings.context_width)
+            self.key = nn.Linear(d_model, settings.context_width)
+            self.value = nn.Linear(d_model, settings.context_width)
+            # Zero queries attend to all tokens alike: the router starts from the mean of the values so far.
+            nn.init.zeros_(self.query.weight)
+            nn.init.zeros_(self.query.bias)
+        widths = [
+            d_model + settings.context_width,
+            *[settings.width] * (settings.depth - 1),
+            self.module_count * slots,
+        ]
         self.linears = nn.ModuleList(
             nn.Linear(d_in, d_out, bias=settings.bias) for d_in, d_out in pairwise(widths)
         )
         self.dropout = nn.Dropout(settings.dropout)
 
     def forward(
-        self, hidden: Float[Tensor, "batch token d_model"]
+        self, hidden: Float[Tensor, "batch token d_model"], attend: Attend | None = None
     ) -> Float[Tensor, "batch token module expert"]:
         """Return the scalings of every token; the module axis has size 1 unless `per_module` is set."""
-        return self.normalize(self.logits(hidden))
+        return self.normalize(self.logits(hidden, attend))
 
     def logits(
-        self, hidden: Float[Tensor, "batch token d_model"]
+        self, hidden: Float[Tensor, "batch token d_model"], attend: Attend | None = None
     ) -> Float[Tensor, "batch token module slot"]:
         """Return the raw outputs: one slot an expert, the null expert (if any) last."""
         *inner, last = self.linears
         features = hidden.to(last.weight.dtype)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        if self.context_width:
+            features = torch.cat([features, self._context(features, attend, hidden.dtype)], dim=-1)
         for linear in inner:
             features = linear(features)
             if self.settings.relu:
                 features = self.dropout(torch.relu(features))
         return last(features).unflatten(-1, (self.module_count, -1))
+
+    def _context(self, features: Tensor, attend: Attend | None, dtype: torch.dtype) -> Tensor:
+        if attend is None:
+            raise ValueError("a router with a context_width was called without attention")
+        # In the dtype of the hidden states, because a cache holds all keys and values in one dtype.
+        seen = attend(*(part(features).to(dtype) for part in (self.query, self.key, self.value)))
+        return seen.to(features.dtype)
 
     def normalize(
         self, logits: Float[Tensor, "batch token module slot"]

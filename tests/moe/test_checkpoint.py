@@ -32,7 +32,7 @@ def test_description_names_everything_explicitly(folder, mixture) -> None:
     assert content["modules"] == list(mixture.bank.module_names)
     assert content["router"]["type"] == "xlora"
     assert set(content["router"]["settings"]) == {
-        *("depth", "width", "dropout", "per_module", "softmax", "temperature", "top_k"),
+        *("depth", "width", "dropout", "context_width", "per_module", "softmax", "temperature", "top_k"),
         *("renormalize", "null_expert", "scale", "relu", "bias"),
     }
 

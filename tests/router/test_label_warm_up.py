@@ -6,11 +6,11 @@ import torch
 from finlora.experts.encoding import Encoded
 from finlora.experts.errors import FinLoraError
 from finlora.router.hidden_state_cache import HiddenStateCache
-from finlora.router.label_warm_up import label_loss, warm_up
+from finlora.router.label_warm_up import label_losses, warm_up
 from finlora.router.settings import RouterTrainingSettings, XLoRASettings
 from finlora.router.xlora import XLoRARouter
 
-WIDTH, TOKENS = 12, 6
+WIDTH, TOKENS = 12, 60
 
 
 def problem() -> tuple[list[Encoded], list[int], HiddenStateCache]:
@@ -22,7 +22,7 @@ def problem() -> tuple[list[Encoded], list[int], HiddenStateCache]:
         hidden = torch.randn(TOKENS, WIDTH, generator=generator)
         hidden[:, 0] = hidden[:, 0].abs() * hidden[:, 1].sign() * (1 if task else -1)
         states.append(hidden)
-    encoded = [Encoded(list(range(TOKENS)), [0, 0, 0, 0, 1, 1]) for _ in tasks]
+    encoded = [Encoded(list(range(TOKENS)), [0] * 40 + [1] * 20) for _ in tasks]
     return encoded, tasks, HiddenStateCache(torch.cat(states), [TOKENS] * len(tasks))
 
 
@@ -33,7 +33,8 @@ def warmed_up(depth: int, steps: int, seed: int = 0) -> tuple[XLoRARouter, float
     router = XLoRARouter(settings, d_model=WIDTH, module_count=3, expert_count=2)
     warm_up(router, encoded, tasks, cache, RouterTrainingSettings(label_steps=steps, seed=seed))
     labels = torch.tensor(tasks).repeat_interleave(TOKENS)
-    return router, label_loss(router, cache.states, labels).item()
+    log_shares = router.logits(cache.states[None])[0].log_softmax(-1)
+    return router, label_losses(log_shares, labels).mean().item()
 
 
 def test_two_layers_learn_what_one_cannot() -> None:
