@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/finlora demo
 
 test: .venv/installed-dev
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --cov --cov-report=term-missing:skip-covered
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check
