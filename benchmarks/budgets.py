@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ..experts.errors import FinLoraError
 from ..experts.settings import ExpertSettings
 from ..router.settings import RouterTrainingSettings, XLoRASettings
+from .methods import ROUTERS, XLORA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +29,8 @@ class Budget:
     """How experts and the multi-task adapter are trained."""
     router: RouterTrainingSettings = field(default_factory=RouterTrainingSettings)
     """How routers are trained."""
-    xlora: XLoRASettings = field(default_factory=XLoRASettings)
-    """Shape of the routers."""
+    routers: Mapping[str, XLoRASettings] = field(default_factory=lambda: {XLORA: XLoRASettings()})
+    """Shape of the routers of each method that has one; all others are compared with `xlora`."""
 
     def __post_init__(self) -> None:
         """Reject sizes that no run could have."""
@@ -41,11 +43,17 @@ class Budget:
         ):
             if getattr(self, name) < 1:
                 raise FinLoraError(f"Budget.{name} must be at least 1, got {getattr(self, name)}.")
+        if XLORA not in self.routers or not set(self.routers) <= set(ROUTERS):
+            raise FinLoraError(
+                f"Budget.routers has {', '.join(self.routers) or 'nothing'}; it needs {XLORA} and may have "
+                f"{', '.join(ROUTERS)}."
+            )
 
 
 # Routers look back: from a token's own hidden state alone no router tells the four XBRL tasks apart, because
 # their prompts differ in an instruction that stands many tokens before the answer.
 _XLORA = XLoRASettings(depth=2, width=128, dropout=0.0, context_width=48)
+_ROUTERS = {XLORA: _XLORA, "xlora_token": replace(_XLORA, context_width=0)}
 _ROUTER = RouterTrainingSettings(
     max_steps=40,
     learning_rate=1e-3,
@@ -63,7 +71,7 @@ BUDGETS: dict[str, Budget] = {
         answer_batch_size=50,
         expert=ExpertSettings(max_steps=200, learning_rate=2.5e-3, save_steps=50),
         router=_ROUTER,
-        xlora=_XLORA,
+        routers=_ROUTERS,
     ),
     "real": Budget(
         test_examples=25,
@@ -72,7 +80,7 @@ BUDGETS: dict[str, Budget] = {
         answer_batch_size=30,
         expert=ExpertSettings(max_steps=60, learning_rate=2.5e-3, save_steps=20),
         router=replace(_ROUTER, max_steps=20, save_steps=10),
-        xlora=_XLORA,
+        routers=_ROUTERS,
     ),
 }
 """Budget of each suite on the embedded base, for two CPU cores."""

@@ -27,7 +27,6 @@ from ..experts.tasks.suites import Suite, get_suite
 from .budgets import BUDGETS, Budget
 from .jobs import Workshop, plan_jobs, training_jobs
 from .layout import SPLITS, RunLayout
-from .methods import make_methods
 from .pool import Finished, Job, run_jobs
 from .report import build_report
 from .results import write_results
@@ -107,7 +106,7 @@ def _lock(layout: RunLayout) -> filelock.AcquireReturnProxy:
 def summarize(layout: RunLayout, config: RunConfig) -> None:
     """Compute the numbers of a run whose jobs are done, and write its report."""
     shutil.rmtree(layout.hidden_states, ignore_errors=True)
-    methods = make_methods(config.tasks, config.router_seeds)
+    methods = config.methods
     scalings = {
         str(seed): json.loads(layout.scalings(seed).read_text(encoding="utf-8"))
         for seed in config.router_seeds

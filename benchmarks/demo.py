@@ -7,7 +7,7 @@ from pathlib import Path
 from .cross_task import benchmark
 from .findings import headline
 from .layout import RunLayout
-from .methods import make_methods
+from .methods import ROUTERS, make_methods
 from .results import ResultIndex, read_results
 from .statistics import MACRO
 
@@ -33,7 +33,8 @@ def describe(layout: RunLayout) -> str:
     index = ResultIndex(results)
     tasks = list(dict.fromkeys(one.task for one in results if one.task != MACRO))
     seeds = sorted({one.seed for one in results if one.seed is not None})
-    lines = headline(index, make_methods(tasks, seeds), tasks)
+    routers = {one.method for one in results} & ROUTERS.keys()
+    lines = headline(index, make_methods(tasks, seeds, routers), tasks)
     return "\n".join(
         [
             "",

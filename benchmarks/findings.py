@@ -49,14 +49,15 @@ def headline(index: ResultIndex, methods: Mapping[str, Method], tasks: Sequence[
             f": {with_interval(ratio, ' %')} of the oracle, which picks the right expert by the task's "
             f"label and scores {with_interval(oracle)}"
         )
-    rivals = [*REFERENCES, best_expert(index, tasks)]
-    return [f"{sentence}.", *(_comparison(index, methods, title, rival) for rival in (*rivals, "oracle"))]
+    other_routers = [name for name, method in methods.items() if method.has_seeds and name != COMPARED]
+    rivals = [*REFERENCES, best_expert(index, tasks), *other_routers, "oracle"]
+    return [f"{sentence}.", *(_comparison(index, methods, title, rival) for rival in rivals)]
 
 
 def _comparison(index: ResultIndex, methods: Mapping[str, Method], title: str, rival: str) -> str:
     difference = index.get(COMPARED, MACRO, f"difference:{rival}")
     name = shown_title(methods[rival])
-    name = f"the {name[0].lower()}{name[1:]}"
+    name = name if methods[rival].has_seeds else f"the {name[0].lower()}{name[1:]}"
     points = with_interval(difference, signed=True)
     word = verdict(difference)
     if word == "no difference shown":

@@ -24,7 +24,7 @@ from ..router.train import RESULT_FILE, new_mixture, train_router
 from .evaluate import evaluate_model
 from .layout import RunLayout
 from .measure import measured
-from .methods import Method, expert_job, make_methods, router_job
+from .methods import XLORA, Method, expert_job, router_job
 from .pool import Job
 from .predictions import write_predictions
 from .routing import mean_scalings
@@ -53,7 +53,7 @@ class Workshop:
     @cached_property
     def methods(self) -> dict[str, Method]:
         """The run's methods."""
-        return make_methods(self.config.tasks, self.config.router_seeds)
+        return self.config.methods
 
     def examples(self, task: str, split: str) -> list[Example]:
         """Examples of one split of a task, as stored in the run's folder."""
@@ -70,23 +70,33 @@ def plan_jobs(layout: RunLayout, config: RunConfig) -> list[Job]:
     jobs += [_training_job(layout, expert_job(task), train_task_expert, task=task) for task in config.tasks]
     jobs += [
         _training_job(
-            layout, router_job(seed), train_seed_router, needs=experts, result=RESULT_FILE, seed=seed
+            layout,
+            router_job(method, seed),
+            train_seed_router,
+            needs=experts,
+            result=RESULT_FILE,
+            method=method,
+            seed=seed,
         )
+        for method in config.budget.routers
         for seed in config.router_seeds
     ]
-    for method in make_methods(config.tasks, config.router_seeds).values():
+    for method in config.methods.values():
         jobs += _answering_jobs(layout, config, method)
     for seed in config.router_seeds:
         path = layout.scalings(seed)
-        jobs.append(_job(f"scalings/{seed}", path.exists, look_at_router, (router_job(seed),), seed=seed))
-    first = router_job(config.router_seeds[0])
+        jobs.append(
+            _job(f"scalings/{seed}", path.exists, look_at_router, (router_job(XLORA, seed),), seed=seed)
+        )
+    first = router_job(XLORA, config.router_seeds[0])
     jobs.append(_job("mixture", (layout.mixture / MIXTURE_FILE).exists, assemble_mixture, (first,)))
     return jobs
 
 
 def training_jobs(config: RunConfig) -> list[str]:
     """Names of the jobs that train something."""
-    return [MULTITASK, *map(expert_job, config.tasks), *map(router_job, config.router_seeds)]
+    routers = [router_job(method, seed) for method in config.budget.routers for seed in config.router_seeds]
+    return [MULTITASK, *map(expert_job, config.tasks), *routers]
 
 
 def train_task_expert(workshop: Workshop, *, task: str) -> None:
@@ -150,8 +160,8 @@ def multitask_examples(
     return drawn
 
 
-def train_seed_router(workshop: Workshop, *, seed: int) -> None:
-    """Train the X-LoRA router of one seed on all tasks, experts and base frozen."""
+def train_seed_router(workshop: Workshop, *, method: str, seed: int) -> None:
+    """Train one method's X-LoRA router of one seed on all tasks, experts and base frozen."""
     config, layout = workshop.config, workshop.layout
     experts = {task: layout.expert(task) for task in config.tasks}
     examples = {
@@ -159,9 +169,9 @@ def train_seed_router(workshop: Workshop, *, seed: int) -> None:
         for task in config.tasks
     }
     train_router(
-        new_mixture(workshop.base, experts, config.budget.xlora, seed=seed),
+        new_mixture(workshop.base, experts, config.budget.routers[method], seed=seed),
         examples,
-        layout.router(seed),
+        layout.router(method, seed),
         dataclasses.replace(config.budget.router, seed=seed),
         cache_folder=layout.hidden_states,
     )
@@ -187,7 +197,7 @@ def answer_cell(workshop: Workshop, *, method: str, seed: int | None, task: str)
 
 def look_at_router(workshop: Workshop, *, seed: int) -> None:
     """Average the scalings of one router over test questions of every task."""
-    mixture = load_mixture(workshop.layout.router(seed), base=workshop.base)
+    mixture = load_mixture(workshop.layout.router(XLORA, seed), base=workshop.base)
     limit = workshop.config.budget.routing_examples
     maps = {
         task: mean_scalings(mixture, workshop.base.tokenizer, workshop.examples(task, "test")[:limit])
@@ -202,7 +212,7 @@ def look_at_router(workshop: Workshop, *, seed: int) -> None:
 
 def assemble_mixture(workshop: Workshop) -> None:
     """Save the mixture with the first router where users look for it."""
-    first = workshop.layout.router(workshop.config.router_seeds[0])
+    first = workshop.layout.router(XLORA, workshop.config.router_seeds[0])
     save_mixture(load_mixture(first, base=workshop.base), workshop.layout.mixture)
 
 

@@ -81,9 +81,9 @@ class RunLayout:
         """Adapter folder of one expert."""
         return self.folder / "experts" / task
 
-    def router(self, seed: int) -> Path:
-        """Mixture folder of one router seed."""
-        return self.folder / "routers" / str(seed)
+    def router(self, method: str, seed: int) -> Path:
+        """Mixture folder of one router seed of a method."""
+        return self.folder / "routers" / method / str(seed)
 
     def scalings(self, seed: int) -> Path:
         """Mean scalings of one router seed."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -14,6 +15,21 @@ from .models import open_adapter, open_base, open_mixture, open_uniform
 
 Opener = Callable[[RunLayout, Base, "int | None"], AbstractContextManager[nn.Module]]
 EXPERT_PREFIX = "expert:"
+XLORA = "xlora"
+ROUTERS = {
+    "xlora_token": (
+        "X-LoRA, token alone",
+        "X-LoRA as it was published: the router sees each token's hidden state and nothing else.",
+        "#6aa5a0",
+    ),
+    XLORA: (
+        "X-LoRA",
+        "All experts, mixed anew for every token and layer by a small trained router; it sees the token's "
+        "hidden state and, through attention, those of the tokens before it.",
+        "#0f766e",
+    ),
+}
+"""Title, explanation and colour of each method with a router; what it looks like stands in the budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +65,21 @@ def expert_job(task: str) -> str:
     return f"experts/{task}"
 
 
-def router_job(seed: int) -> str:
-    """Name of the job that trains the router of a seed."""
-    return f"routers/{seed}"
+def router_job(method: str, seed: int) -> str:
+    """Name of the job that trains the router of a seed for a method."""
+    return f"routers/{method}/{seed}"
 
 
-def make_methods(tasks: Sequence[str], router_seeds: Sequence[int]) -> dict[str, Method]:
-    """All methods on a set of tasks, by name, in the order of reports: from the base up to the oracle."""
+def make_methods(
+    tasks: Sequence[str], router_seeds: Sequence[int], routers: Collection[str] = (XLORA,)
+) -> dict[str, Method]:
+    """All methods on a set of tasks, by name, in the order of reports: from the base up to the oracle.
+
+    Args:
+        tasks: The tasks, each with an expert.
+        router_seeds: Seeds of every method with a router.
+        routers: Which methods of `ROUTERS` there are.
+    """
     experts = tuple(expert_job(task) for task in tasks)
     methods = (
         Method(
@@ -85,15 +109,7 @@ def make_methods(tasks: Sequence[str], router_seeds: Sequence[int]) -> dict[str,
             open=lambda run, base, seed: open_adapter(run.multitask, base),
             parts=("multitask",),
         ),
-        Method(
-            name="xlora",
-            title="X-LoRA",
-            explanation="All experts, mixed anew for every token and layer by a small trained router.",
-            colour="#0f766e",
-            open=_open_router,
-            parts=("routers/{seed}",),
-            seeds=tuple(router_seeds),
-        ),
+        *(_router(name, router_seeds) for name in ROUTERS if name in routers),
         Method(
             name="oracle",
             title="Oracle",
@@ -116,7 +132,22 @@ def _expert(task: str) -> Method:
     )
 
 
-def _open_router(run: RunLayout, base: Base, seed: int | None) -> AbstractContextManager[nn.Module]:
+def _router(name: str, seeds: Sequence[int]) -> Method:
+    title, explanation, colour = ROUTERS[name]
+    return Method(
+        name=name,
+        title=title,
+        explanation=explanation,
+        colour=colour,
+        open=partial(_open_router, name),
+        parts=(f"routers/{name}/{{seed}}",),
+        seeds=tuple(seeds),
+    )
+
+
+def _open_router(
+    method: str, run: RunLayout, base: Base, seed: int | None
+) -> AbstractContextManager[nn.Module]:
     if seed is None:
         raise ValueError("a mixture with a trained router is opened by its router's seed")
-    return open_mixture(run.router(seed), base)
+    return open_mixture(run.router(method, seed), base)

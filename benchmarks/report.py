@@ -76,7 +76,7 @@ class Findings:
     @cached_property
     def methods(self) -> dict[str, Method]:
         """The run's methods."""
-        return make_methods(self.tasks, self.config["router_seeds"])
+        return make_methods(self.tasks, self.config["router_seeds"], self.config["budget"]["routers"])
 
     @cached_property
     def shown(self) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from ..experts.atomic_write import write_json
 from ..experts.errors import FinLoraError
 from .budgets import Budget
+from .methods import Method, make_methods
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,11 @@ class RunConfig:
     def as_json(self) -> dict[str, Any]:
         """The configuration as JSON gives it back."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """The methods that are compared, by name."""
+        return make_methods(self.tasks, self.router_seeds, self.budget.routers)
 
     @property
     def hash(self) -> str:

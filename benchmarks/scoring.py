@@ -13,12 +13,12 @@ from ..experts.adapter import METADATA_FILE
 from ..experts.errors import FinLoraError
 from ..router.train import RESULT_FILE
 from .layout import RunLayout
-from .methods import EXPERT_PREFIX, Method, expert_job, router_job
+from .methods import EXPERT_PREFIX, XLORA, Method, expert_job, router_job
 from .predictions import Prediction, Summary, read_predictions
 from .results import Result
 from .statistics import MACRO, Bootstrap, Interval
 
-COMPARED = "xlora"  # the method whose differences to all others are computed
+COMPARED = XLORA  # the method whose differences to all others are computed
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class _Writer:
 
     def _training_costs(self, method: Method, job_costs: Mapping[str, Mapping[str, Any]]) -> Iterator[Result]:
         experts = [expert_job(task) for task in self._tasks]
-        routers = [router_job(seed) for seed in method.seeds if seed is not None]
+        routers = [router_job(method.name, seed) for seed in method.seeds if seed is not None]
         shared = list(method.parts) if method.open and not routers else experts
         if method.name == "base":
             shared = []

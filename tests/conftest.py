@@ -1,6 +1,11 @@
 """Fixtures that every test may use: a tiny random Llama and a byte-level tokenizer, both built in code."""
 
-from collections.abc import Callable
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -89,3 +94,30 @@ def make_expert(tmp_path: Path, make_tiny_llama: Callable[..., LlamaForCausalLM]
         return tmp_path / "experts" / name
 
     return make
+
+
+KILL_AT_THIRD_CHECKPOINT = """
+import os, signal
+import torch
+
+save, saved = torch.save, []
+def kill_while_saving(content, file, **options):
+    saved.append(file)
+    if sum(str(name).endswith("optimizer.pt") for name in saved) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(content, file, **options)
+torch.save = kill_while_saving
+"""
+
+
+@pytest.fixture
+def run_killed_at_third_checkpoint() -> Callable[[str, Sequence[object]], None]:
+    """Runs a training script, given JSON arguments, that is killed while it writes its third checkpoint."""
+
+    def run(script: str, arguments: Sequence[object]) -> None:
+        command = [sys.executable, "-c", KILL_AT_THIRD_CHECKPOINT + script, *map(json.dumps, arguments)]
+        environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+        killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    return run

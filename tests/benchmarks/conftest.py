@@ -80,7 +80,11 @@ def invented_run(tmp_path: Path) -> RunLayout:
         "seed": 0,
         "router_seeds": SEEDS,
         "resamples": 500,
-        "budget": {"test_examples": ITEMS, "expert": {"rank": 8, "targets": ["q_proj", "v_proj"]}},
+        "budget": {
+            "routers": {"xlora": {}},
+            "test_examples": ITEMS,
+            "expert": {"rank": 8, "targets": ["q_proj", "v_proj"]},
+        },
         "data": {task: {"version": 1, "train": split, "test": split} for task in TASKS},
     }
     layout.config.write_text(json.dumps(config))
@@ -90,7 +94,7 @@ def invented_run(tmp_path: Path) -> RunLayout:
 @pytest.fixture
 def job_costs() -> dict[str, dict[str, float]]:
     """What training cost in the invented run."""
-    jobs = ["multitask", *(f"experts/{task}" for task in TASKS), *(f"routers/{seed}" for seed in SEEDS)]
+    jobs = ["multitask", *(f"experts/{task}" for task in TASKS), *(f"routers/xlora/{seed}" for seed in SEEDS)]
     return {job: {"seconds": 10.0 * (number + 1), "peak_bytes": 2**30} for number, job in enumerate(jobs)}
 
 

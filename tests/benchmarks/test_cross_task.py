@@ -1,6 +1,7 @@
 """The whole benchmark on a tiny base: what it leaves, how it resumes, and what it refuses."""
 
 import dataclasses
+import itertools
 import json
 import sys
 import time
@@ -136,7 +137,7 @@ def test_kill_9_in_training_and_the_same_numbers_come_out(
     # A fork has all libraries loaded already; its workers are started like those of any other run.
     run = get_context("fork").Process(target=toy.run, args=(base_folder, tmp_path))
     run.start()
-    wait_for(lambda: list(layout.folder.glob("routers/*/training/checkpoint-*")), run)
+    wait_for(lambda: list(layout.folder.glob("routers/*/*/training/checkpoint-*")), run)
     workers = psutil.Process(run.pid).children(recursive=True)
     run.kill()
     run.join()
@@ -149,9 +150,9 @@ def test_kill_9_in_training_and_the_same_numbers_come_out(
     for name in ("experts/headline", "experts/sentiment", "multitask"):
         file = Path(name) / "adapter_model.safetensors"
         assert (layout.folder / file).read_bytes() == (unbroken.folder / file).read_bytes()
-    for seed in (0, 1):
-        file = "router.safetensors"
-        assert (layout.router(seed) / file).read_bytes() == (unbroken.router(seed) / file).read_bytes()
+    for method, seed in itertools.product(("xlora", "xlora_token"), (0, 1)):
+        routers = [run.router(method, seed) / "router.safetensors" for run in (layout, unbroken)]
+        assert routers[0].read_bytes() == routers[1].read_bytes()
 
 
 def wait_for(condition: Callable[[], Sized], run: BaseProcess) -> None:

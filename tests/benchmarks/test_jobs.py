@@ -37,7 +37,14 @@ def config() -> RunConfig:
 
 def test_the_plan_has_every_training_and_every_cell(config: RunConfig, tmp_path: Path):
     jobs = {job.name: job for job in plan_jobs(RunLayout(tmp_path), config)}
-    trainings = {"multitask", "experts/fpb", "experts/finer", "experts/headline", "routers/3", "routers/4"}
+    trainings = {
+        "multitask",
+        "experts/fpb",
+        "experts/finer",
+        "experts/headline",
+        "routers/xlora/3",
+        "routers/xlora/4",
+    }
     methods = [
         "base",
         *(f"expert/{task}" for task in TASKS),
@@ -49,11 +56,11 @@ def test_the_plan_has_every_training_and_every_cell(config: RunConfig, tmp_path:
     cells = {f"cells/{method}/{task}" for method in methods for task in TASKS}
     assert jobs.keys() == trainings | cells | {"scalings/3", "scalings/4", "mixture"}
     experts = {f"experts/{task}" for task in TASKS}
-    assert set(jobs["routers/3"].needs) == experts
+    assert set(jobs["routers/xlora/3"].needs) == experts
     assert set(jobs["cells/uniform/fpb"].needs) == experts
     assert jobs["cells/expert/fpb/finer"].needs == ("experts/fpb",)
     assert jobs["cells/multitask/fpb"].needs == ("multitask",)
-    assert jobs["cells/xlora/4/fpb"].needs == ("routers/4",)
+    assert jobs["cells/xlora/4/fpb"].needs == ("routers/xlora/4",)
     assert jobs["cells/base/fpb"].needs == ()
     for job in jobs.values():
         assert not job.is_done()

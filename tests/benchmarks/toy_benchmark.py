@@ -25,7 +25,7 @@ BUDGET = Budget(
         log_steps=5,
     ),
     router=RouterTrainingSettings(epochs=2.0, batch_size=8, save_steps=2, log_steps=1),
-    xlora=XLoRASettings(per_module=False),
+    routers={"xlora": XLoRASettings(per_module=False), "xlora_token": XLoRASettings()},
 )
 """Small enough for a test; the experts still learn which of their answers is more frequent."""
 

@@ -3,10 +3,6 @@
 import dataclasses
 import errno
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -210,21 +206,13 @@ def test_full_disk_is_one_sentence_and_the_run_resumes(base, tmp_path, monkeypat
 
 
 KILLED_RUN = """
-import json, os, pathlib, signal, sys
-import torch
+import json, pathlib, sys
 from finlora.experts.base_model import load_base
 from finlora.experts.settings import ExpertSettings
 from finlora.experts.tasks.task import Example
 from finlora.experts.train import train_expert
 
 base_folder, out, settings, examples = (json.loads(argument) for argument in sys.argv[1:])
-save, saved = torch.save, []
-def kill_while_saving(content, file, **options):
-    saved.append(file)
-    if sum(str(name).endswith("optimizer.pt") for name in saved) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    save(content, file, **options)
-torch.save = kill_while_saving
 train_expert(
     "sums",
     [Example(*row) for row in examples],
@@ -238,15 +226,12 @@ train_expert(
 
 
 def test_run_killed_while_it_writes_a_checkpoint_resumes_to_the_same_weights(
-    base, base_folder, tmp_path
+    base, base_folder, tmp_path, run_killed_at_third_checkpoint
 ) -> None:
     train(base, tmp_path / "unbroken")
     examples = [(example.context, example.target) for example in EXAMPLES]
     arguments = [str(base_folder), str(tmp_path / "killed"), dataclasses.asdict(SETTINGS), examples]
-    command = [sys.executable, "-c", KILLED_RUN, *(json.dumps(argument) for argument in arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run_killed_at_third_checkpoint(KILLED_RUN, arguments)
     assert (tmp_path / "killed" / "training" / "checkpoint-6").is_dir()
     assert not (tmp_path / "killed" / "expert.json").exists()
     train(base, tmp_path / "killed")

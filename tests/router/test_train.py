@@ -3,10 +3,6 @@
 import dataclasses
 import errno
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,21 +236,13 @@ def test_full_disk_is_one_sentence_and_the_run_resumes(make, tmp_path, monkeypat
 
 
 KILLED_RUN = """
-import json, os, pathlib, signal, sys
-import torch
+import json, pathlib, sys
 from finlora.experts.base_model import load_base
 from finlora.experts.tasks.task import Example
 from finlora.router.settings import RouterTrainingSettings, XLoRASettings
 from finlora.router.train import new_mixture, train_router
 
 base_folder, out, folders, router, settings, examples = (json.loads(argument) for argument in sys.argv[1:])
-save, saved = torch.save, []
-def kill_while_saving(content, file, **options):
-    saved.append(file)
-    if sum(str(name).endswith("optimizer.pt") for name in saved) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    save(content, file, **options)
-torch.save = kill_while_saving
 mixture = new_mixture(load_base(base_folder, "none", device="cpu"), folders, XLoRASettings(**router), seed=0)
 examples = {task: [Example(*row) for row in rows] for task, rows in examples.items()}
 train_router(mixture, examples, pathlib.Path(out), RouterTrainingSettings(**settings), progress=False)
@@ -262,7 +250,7 @@ train_router(mixture, examples, pathlib.Path(out), RouterTrainingSettings(**sett
 
 
 def test_run_killed_while_it_writes_a_checkpoint_resumes_to_the_same_router(
-    make, base_folder, folders, tmp_path
+    make, base_folder, folders, tmp_path, run_killed_at_third_checkpoint
 ) -> None:
     mixture = make()
     train(mixture, tmp_path / "unbroken")
@@ -275,10 +263,7 @@ def test_run_killed_while_it_writes_a_checkpoint_resumes_to_the_same_router(
         dataclasses.asdict(SETTINGS),
         examples,
     ]
-    command = [sys.executable, "-c", KILLED_RUN, *(json.dumps(argument) for argument in arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run_killed_at_third_checkpoint(KILLED_RUN, arguments)
     assert (tmp_path / "killed" / "training" / "checkpoint-6").is_dir()
     train(make(), tmp_path / "killed")
     assert_same_router(tmp_path / "killed", tmp_path / "unbroken", mixture.origin)
