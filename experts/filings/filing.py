@@ -10,7 +10,7 @@ from ..errors import FinLoraError
 from .instance import read_instance
 from .linkbases import Calculation, read_calculations, read_labels
 from .model import Fact
-from .xml_files import parse_xml, root_name
+from .xml_files import local_name, parse_xml
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def read_filing(folder: str | Path) -> Filing:
     if not folder.is_dir():
         raise FinLoraError(f"{folder} is not a folder; give a folder with the XML files of one XBRL filing.")
     roots = {path: parse_xml(path) for path in sorted(folder.glob("*.xml"))}
-    instances = [path for path, root in roots.items() if root_name(root) == "xbrl"]
+    instances = [path for path, root in roots.items() if local_name(root) == "xbrl"]
     if len(instances) != 1:
         found = ", ".join(path.name for path in instances) or "none"
         raise FinLoraError(
@@ -49,7 +49,7 @@ def read_filing(folder: str | Path) -> Filing:
             "give a folder with the XML files of one filing."
         )
     facts, identifier = read_instance(roots[instances[0]], instances[0])
-    linkbases = [root for root in roots.values() if root_name(root) == "linkbase"]
+    linkbases = [root for root in roots.values() if local_name(root) == "linkbase"]
     labels: dict[str, str] = {}
     calculations: list[Calculation] = []
     for root in linkbases:
