@@ -1,13 +1,18 @@
-"""Reads label and calculation linkbases (XBRL 2.1) of a filing."""
+"""Reads label and calculation linkbases (XBRL 2.1, 5.2), in files of their own or inside a schema."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]  # lxml has no type stubs
 
+from .xml_files import fault
+
+STANDARD_LABEL = "http://www.xbrl.org/2003/role/label"
+DOCUMENTATION = "http://www.xbrl.org/2003/role/documentation"
+
 _LINK = "{http://www.xbrl.org/2003/linkbase}"
 _XLINK = "{http://www.w3.org/1999/xlink}"
-_STANDARD_LABEL = "http://www.xbrl.org/2003/role/label"
 _XML_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 
 
@@ -21,15 +26,20 @@ class Calculation:
     weight: float
 
 
-def read_labels(root: etree._Element) -> dict[str, str]:
-    """Standard English label by prefixed tag; empty when the linkbase has no labels."""
+def read_labels(root: etree._Element, role: str = STANDARD_LABEL) -> dict[str, str]:
+    """English label of a role by prefixed tag; empty when the file has none.
+
+    Args:
+        root: Root of a linkbase or of a schema with linkbases inside.
+        role: ``STANDARD_LABEL``, or ``DOCUMENTATION`` for definitions.
+    """
     labels: dict[str, str] = {}
-    for link in root.iterfind(f"{_LINK}labelLink"):
+    for link in root.iter(f"{_LINK}labelLink"):
         tags = _tags_by_locator(link)
         texts = {
-            label.get(f"{_XLINK}label"): " ".join((label.text or "").split())
+            label.get(f"{_XLINK}label"): " ".join("".join(map(str, label.itertext())).split())
             for label in link.iterfind(f"{_LINK}label")
-            if label.get(f"{_XLINK}role") == _STANDARD_LABEL
+            if label.get(f"{_XLINK}role", STANDARD_LABEL) == role
             and (label.get(_XML_LANGUAGE) or "en").startswith("en")
         }
         for source, target, _ in _arcs(link, "labelArc"):
@@ -38,15 +48,22 @@ def read_labels(root: etree._Element) -> dict[str, str]:
     return labels
 
 
-def read_calculations(root: etree._Element) -> list[Calculation]:
-    """Summation arcs in document order; empty when the linkbase has none."""
+def read_calculations(root: etree._Element, path: Path) -> list[Calculation]:
+    """Summation arcs in document order; empty when the file has none.
+
+    Raises:
+        FinLoraError: A weight is not a number.
+    """
     calculations = []
-    for link in root.iterfind(f"{_LINK}calculationLink"):
+    for link in root.iter(f"{_LINK}calculationLink"):
         tags = _tags_by_locator(link)
         role = link.get(f"{_XLINK}role") or ""
         for source, target, arc in _arcs(link, "calculationArc"):
             if source in tags and target in tags:
-                weight = float(arc.get("weight") or 1)
+                try:
+                    weight = float(arc.get("weight") or 1)
+                except ValueError as error:
+                    raise fault(arc, path, f"the weight {arc.get('weight')!r} is not a number") from error
                 calculations.append(Calculation(role, tags[source], tags[target], weight))
     return calculations
 

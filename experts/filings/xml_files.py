@@ -71,6 +71,11 @@ def local_name(element: etree._Element) -> str:
     return etree.QName(element).localname
 
 
+def fault(element: etree._Element, path: Path, what: str) -> FinLoraError:
+    """The error that says what is wrong with an element, and where it stands."""
+    return FinLoraError(f"{path}, line {element.sourceline}: {what}; fetch the file again.")
+
+
 def _refuse_entities(path: Path, root: etree._Element) -> None:
     # Entities are how a small file becomes a large one, or reads other files; XBRL has no use for them.
     declared = root.getroottree().docinfo.internalDTD

@@ -155,13 +155,13 @@ def test_a_damaged_instance_is_named(folder, change, fault):
     assert str(folder) in str(error.value)
 
 
-def test_two_instances_or_no_folder_are_refused(folder):
+def test_two_instances_or_nothing_are_refused(folder):
     """A folder is one filing."""
     (folder / "other.xml").write_text(INSTANCE, encoding="utf-8")
     with pytest.raises(FinLoraError, match=r"found acme_htm\.xml, other\.xml"):
         read_filing(folder)
-    with pytest.raises(FinLoraError, match="is not a folder"):
-        read_filing(folder / "other.xml")
+    with pytest.raises(FinLoraError, match="does not exist"):
+        read_filing(folder / "absent.xml")
 
 
 def test_entities_are_not_expanded(folder, tmp_path):
