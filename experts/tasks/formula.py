@@ -1,10 +1,12 @@
 """Arithmetic formulas over tags and numbers, brought to one canonical form for comparison.
 
-Sums and products are flattened and ordered; nothing is evaluated, so equal values do not make equal formulas.
+Sums and products are flattened and ordered; comparing evaluates nothing, so equal values do not make equal
+formulas.
 """
 
 import re
-from decimal import Decimal
+from collections.abc import Mapping
+from decimal import Decimal, DecimalException
 
 Canonical = tuple
 """("number", Decimal), ("name", str), or ("sum" | "product", sorted pairs of sign/exponent and operand)."""
@@ -32,6 +34,37 @@ def canonical_formula(text: str) -> Canonical | None:
     except _NotAFormulaError:
         return None
     return formula if not rest else None
+
+
+def formula_value(text: str, values: Mapping[str, Decimal] | None = None) -> Decimal | None:
+    """The number that a formula comes to; None if it is none, names an unknown tag or divides by zero.
+
+    Args:
+        text: Such as ``(us-gaap:Assets - 5) / 2``.
+        values: Numbers by tag without ``us-gaap:``.
+    """
+    formula = canonical_formula(text)
+    if formula is None:
+        return None
+    try:
+        return _evaluated(formula, values or {})
+    except (KeyError, DecimalException):
+        return None
+
+
+def _evaluated(formula: Canonical, values: Mapping[str, Decimal]) -> Decimal:
+    kind, content = formula
+    if kind == "number":
+        return content
+    if kind == "name":
+        return values[content]
+    parts = [(sign, _evaluated(part, values)) for sign, part in content]
+    if kind == "sum":
+        return sum((sign * part for sign, part in parts), Decimal())
+    product = Decimal(1)
+    for exponent, part in parts:
+        product = product * part if exponent == 1 else product / part
+    return product
 
 
 class _NotAFormulaError(Exception):

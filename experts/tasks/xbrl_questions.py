@@ -45,40 +45,48 @@ def tags_in(formula: str) -> list[str]:
 
 
 def tag_question(
-    facts: Sequence[Fact], label: str, tag: str, company: str, *, group: str | None = None
+    shown: str, label: str, tag: str, company: str, *, when: str = "", group: str | None = None
 ) -> Example:
-    """Asks for the tag of a labelled line item; the answer carries the ``us-gaap:`` prefix."""
-    question = f"What is the US GAAP XBRL tag for {label} of {company}?"
+    """Asks for the tag of a labelled line item; the answer carries the ``us-gaap:`` prefix.
+
+    Args:
+        shown: The facts, as ``xml_lines`` or ``described_facts`` write them.
+        label: Name of the line item.
+        tag: Its tag, without prefix.
+        company: Whose facts they are.
+        when: What the question says about the period, such as " at 2023-09-30".
+        group: Of the example; the company by default.
+    """
+    question = f"What is the US GAAP XBRL tag for {label} of {company}{when}?"
     instruction = "XBRL tag extraction. Answer with the US GAAP tag only."
-    return _facts_question(instruction, facts, question, f"us-gaap:{tag}", group or company)
+    return _facts_question(instruction, shown, question, f"us-gaap:{tag}", group or company)
 
 
 def value_question(
-    facts: Sequence[Fact], asked_name: str, value: str, company: str, *, group: str | None = None
+    shown: str, asked_name: str, value: str, company: str, *, when: str = "", group: str | None = None
 ) -> Example:
     """Asks for the value of a fact by its label ("Goodwill") or by its tag ("us-gaap:Goodwill")."""
-    question = f"What is the value of {asked_name} of {company}?"
+    question = f"What is the value of {asked_name} of {company}{when}?"
     instruction = "XBRL value extraction. Answer with the number only."
-    return _facts_question(instruction, facts, question, value, group or company)
+    return _facts_question(instruction, shown, question, value, group or company)
 
 
 def formula_question(
-    facts: Sequence[Fact], ratio_name: str, formula: str, company: str, *, group: str | None = None
+    shown: str, ratio_name: str, formula: str, company: str, *, when: str = "", group: str | None = None
 ) -> Example:
     """Asks for a ratio as a formula of tags, such as ``us-gaap:Assets / us-gaap:StockholdersEquity``."""
-    question = f"What is the formula for the {ratio_name} of {company}?"
+    question = f"What is the formula for the {ratio_name} of {company}{when}?"
     instruction = "XBRL formula construction. Answer with a formula of US GAAP tags only."
-    return _facts_question(instruction, facts, question, formula, group or company)
+    return _facts_question(instruction, shown, question, formula, group or company)
 
 
 def formula_calc_question(
-    facts: Sequence[Fact], ratio_name: str, formula: str, company: str, *, group: str | None = None
+    shown: str, ratio_name: str, calculation: str, company: str, *, when: str = "", group: str | None = None
 ) -> Example:
-    """Asks for a ratio's formula with the values of the facts put in the place of ``formula``'s tags."""
-    question = f"What is the {ratio_name} of {company}?"
+    """Asks for a ratio's formula with the values of the facts in the place of tags, such as ``7 / 20``."""
+    question = f"What is the {ratio_name} of {company}{when}?"
     instruction = "XBRL formula calculation. Answer with a formula substituted with values only."
-    target = substitute_values(facts, formula)
-    return _facts_question(instruction, facts, question, target, group or company)
+    return _facts_question(instruction, shown, question, calculation, group or company)
 
 
 def sentence_tag_question(sentence: str, numeral: str, tag: str, *, group: str | None = None) -> Example:
@@ -105,11 +113,8 @@ def headline_question(headline: str, question: str, answer: bool) -> Example:
     return _instruction_question(instruction, headline, "Yes" if answer else "No")
 
 
-def _facts_question(
-    instruction: str, facts: Sequence[Fact], question: str, target: str, group: str
-) -> Example:
-    context = f"{instruction}\nXML File: {xml_lines(facts)}\nQuestion: {question}\nAnswer:"
-    return Example(context, target, group)
+def _facts_question(instruction: str, shown: str, question: str, target: str, group: str) -> Example:
+    return Example(f"{instruction}\nXML File: {shown}\nQuestion: {question}\nAnswer:", target, group)
 
 
 def _instruction_question(instruction: str, text: str, target: str) -> Example:

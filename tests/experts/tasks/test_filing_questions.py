@@ -7,14 +7,12 @@ import pytest
 
 from finlora.experts.errors import FinLoraError
 from finlora.experts.filings.filing import Filing
+from finlora.experts.filings.linkbases import Calculation
 from finlora.experts.filings.model import Context, Fact
-from finlora.experts.tasks.filing_questions import (
-    FILING_TASKS,
-    MAX_FACTS,
-    filing_examples,
-    reporting_periods,
-    single_contexts,
-)
+from finlora.experts.tasks.filing_asker import FILING_TASKS
+from finlora.experts.tasks.filing_context import MAX_FACTS
+from finlora.experts.tasks.filing_questions import build_questions, filing_examples
+from finlora.experts.tasks.filing_sheets import reporting_periods, single_contexts
 from finlora.experts.tasks.formula import canonical_formula
 
 YEAR = Context("year", "1", "2023-01-01", "2023-12-31")
@@ -61,6 +59,7 @@ def filing() -> Filing:
     ]
     labels = {each.tag: f"Label of {each.tag.partition(':')[2]}" for each in facts}
     labels["us-gaap:Filler1"] = labels["us-gaap:Filler2"]
+    labels["us-gaap:Filler4"] = "long " * 30
     del labels["us-gaap:Filler3"]
     return Filing("Acme Corp", tuple(facts), labels)
 
@@ -72,12 +71,14 @@ def shown(context: str) -> dict[str, str]:
 
 def test_sheets_hold_plain_numbers_of_the_whole_company(filing):
     """No dimensions, extensions, nil facts or text; a period joins its duration and its end."""
-    assert [set(sheet) for sheet in single_contexts(filing)] == [
+    assert [set(sheet.facts) for sheet in single_contexts(filing)] == [
         {*DURATION_TAGS, *FILLER},
         set(INSTANT_TAGS),
         set(INSTANT_TAGS),
     ]
-    assert [set(sheet) for sheet in reporting_periods(filing)] == [{*DURATION_TAGS, *FILLER, *INSTANT_TAGS}]
+    assert [set(sheet.facts) for sheet in reporting_periods(filing)] == [
+        {*DURATION_TAGS, *FILLER, *INSTANT_TAGS}
+    ]
 
 
 @pytest.mark.parametrize("task", FILING_TASKS)
@@ -97,16 +98,16 @@ def test_questions_are_short_deterministic_and_distinct(filing, task):
 
 
 def test_tag_questions_have_one_right_answer_in_the_prompt(filing):
-    """A second fact with the asked label is never shown, and a fact without label is never asked."""
-    examples = filing_examples("xbrl_tags", filing, variants=5)
-    assert len({example.target for example in examples}) == 4 + 19 + 6
-    for example in examples:
-        tag = example.target.removeprefix("us-gaap:")
-        assert tag in shown(example.context)
-        assert not {"Filler1", "Filler2"} <= shown(example.context).keys() or tag not in {
-            "Filler1",
-            "Filler2",
-        }
+    """What has no label, a long one or that of another tag is not asked, and counted once."""
+    built = build_questions("xbrl_tags", filing, variants=5)
+    assert len({example.target for example in built.examples}) == 4 + 16 + 6
+    for example in built.examples:
+        assert example.target.removeprefix("us-gaap:") in shown(example.context)
+    assert built.dropped == {
+        "no label in the linkbase": 1,
+        "label longer than 120 characters": 1,
+        "label shared with another tag": 2,
+    }
 
 
 def test_value_questions_ask_by_label_and_by_tag(filing):
@@ -117,9 +118,8 @@ def test_value_questions_ask_by_label_and_by_tag(filing):
         asked = re.search(r"value of (.+) of Acme Corp", example.context)
         assert asked is not None
         by_tag += asked[1].startswith("us-gaap:")
-        if asked[1] != filing.labels["us-gaap:Filler1"]:
-            tag = asked[1].removeprefix("us-gaap:").removeprefix("Label of ")
-            assert example.target == shown(example.context)[tag]
+        tag = asked[1].removeprefix("us-gaap:").removeprefix("Label of ")
+        assert example.target == shown(example.context)[tag]
     assert 0.3 < by_tag / len(examples) < 0.7
 
 
@@ -132,8 +132,8 @@ def test_formulas_use_shown_facts_and_only_one_tag_a_line_item(filing):
         assert set(tags) <= shown(formula.context).keys()
         if "Revenues" in tags:
             assert "RevenueFromContractWithCustomerExcludingAssessedTax" not in shown(formula.context)
-        values = dict(reporting_periods(filing)[0])
-        numbers = re.sub(r"us-gaap:(\w+)", lambda match, values=values: values[match[1]], formula.target)
+        facts = reporting_periods(filing)[0].facts
+        numbers = re.sub(r"us-gaap:(\w+)", lambda match, facts=facts: facts[match[1]].value, formula.target)
         assert calculation.target == numbers
         assert canonical_formula(calculation.target) is not None
         assert set(tags) <= shown(calculation.context).keys()
@@ -147,6 +147,51 @@ def test_only_questions_whose_facts_are_there():
     names = {example.group.removeprefix("Acme: ") for example in filing_examples("xbrl_formula", year)}
     assert {"Return on Assets", "Current Ratio", "Equity Multiplier"} <= names
     assert not names & {"Net Profit Margin", "Asset Turnover"}
+
+
+def test_values_in_two_units_are_neither_asked_nor_shown(filing):
+    """Assets in dollars and euros have no one value; the same fact in two contexts of one period has."""
+    again = Context("end-2", "1", None, "2023-12-31")
+    euros = fact("Assets", "9", END, unit="EUR")
+    same = fact("Liabilities", next(f.value for f in filing.facts if f.tag.endswith(":Liabilities")), again)
+    filing = Filing(filing.company, (*filing.facts, euros, same), filing.labels)
+    built = build_questions("xbrl_value", filing)
+    assert built.dropped["several values in the period"] == 1
+    year_end = [example for example in built.examples if "<us-gaap:Liabilities>" in example.context]
+    assert year_end
+    formulas = build_questions("xbrl_formula", filing)
+    assert formulas.dropped["several values in the period"] >= 3
+    assert not any("us-gaap:Assets " in example.target for example in formulas.examples)
+
+
+def test_the_calculation_linkbase_has_a_say():
+    """A total that its parts do not add up to, and an inventory that is not current, are not asked about."""
+    facts = (
+        *(fact(tag, "5", END) for tag in INSTANT_TAGS),
+        fact("AccountsPayableCurrent", "3", END),
+        fact("CashAndCashEquivalentsAtCarryingValue", "5", END),
+        fact("ProfitLoss", "7", YEAR),
+    )
+    arcs = (
+        Calculation("role", "us-gaap:LiabilitiesCurrent", "us-gaap:AccountsPayableCurrent", 1.0),
+        Calculation("role", "us-gaap:AssetsCurrent", "us-gaap:CashAndCashEquivalentsAtCarryingValue", 1.0),
+    )
+    free = build_questions("xbrl_formula", Filing("Acme", facts))
+    assert not free.dropped
+    bound = build_questions("xbrl_formula", Filing("Acme", facts, {}, arcs))
+    names = [{example.group for example in built.examples} for built in (free, bound)]
+    assert names[0] - names[1] == {"Acme: Current Ratio", "Acme: Quick Ratio", "Acme: Cash Ratio"}
+    assert bound.dropped == {"a total is not the sum of its parts": 3}
+    arcs = (arcs[1], Calculation("role", "us-gaap:LiabilitiesCurrent", "us-gaap:Absent", 1.0))
+    bound = build_questions("xbrl_formula", Filing("Acme", facts, {}, arcs))
+    assert bound.dropped == {"an item is not part of its total in the calculation linkbase": 1}
+
+
+def test_a_ratio_that_divides_by_zero_is_dropped():
+    facts = (fact("Assets", "5", END), fact("StockholdersEquity", "0", END), fact("ProfitLoss", "7", YEAR))
+    built = build_questions("xbrl_formula_calc", Filing("Acme", facts))
+    assert [example.target for example in built.examples] == ["(7 / 5) * 100"]
+    assert built.dropped == {"division by zero": 2}
 
 
 def test_other_tasks_are_refused(filing):

@@ -90,7 +90,7 @@ def test_every_published_xbrl_prompt_is_rebuilt(published: Path, name: str) -> N
 
 
 def test_every_published_fnxl_prompt_is_rebuilt(published: Path) -> None:
-    """From the authors' table: the first value of each tag of a sentence; the list of tags is the prompt's."""
+    """From the authors' table: the first value of each tag of a sentence; the tag list is the prompt's."""
     with (published / "fnxl/test_sample.csv").open(encoding="utf-8", newline="") as file:
         questions = [
             (row["sentence"], values[0], tag.removeprefix("us-gaap:"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from finlora.experts.filings.ratios import LINE_ITEMS, RATIOS
+from finlora.experts.filings.ratios import ALL_RATIOS, LINE_ITEMS, PARTS, RATIOS
 from finlora.experts.tasks.scorers import formula_score
 from finlora.experts.tasks.xbrl_questions import (
     HEADLINE_QUESTIONS,
@@ -29,20 +29,23 @@ def test_facts_are_shown_in_finloras_form():
 def test_questions_about_facts_name_the_task_before_the_facts():
     """A router that reads from the left knows the task at the first fact."""
     formula = "us-gaap:AssetsCurrent / us-gaap:LiabilitiesCurrent"
+    shown = xml_lines(FACTS)
     examples = {
-        "us-gaap:Assets": tag_question(FACTS, "Total assets", "Assets", "Acme"),
-        "1000": value_question(FACTS, "us-gaap:Assets", "1000", "Acme"),
-        formula: formula_question(FACTS, "Current Ratio", formula, "Acme"),
-        "300 / -150": formula_calc_question(FACTS, "Current Ratio", formula, "Acme"),
+        "us-gaap:Assets": tag_question(shown, "Total assets", "Assets", "Acme"),
+        "1000": value_question(shown, "us-gaap:Assets", "1000", "Acme"),
+        formula: formula_question(shown, "Current Ratio", formula, "Acme"),
+        "300 / -150": formula_calc_question(shown, "Current Ratio", "300 / -150", "Acme"),
     }
     instructions = {example.context.partition("\n")[0] for example in examples.values()}
     assert len(instructions) == 4
     for target, example in examples.items():
         assert example.target == target
         assert example.group == "Acme"
-        assert xml_lines(FACTS) in example.context
+        assert shown in example.context
         assert example.context.endswith("of Acme?\nAnswer:")
-    assert tag_question(FACTS, "Total assets", "Assets", "Acme", group="g").group == "g"
+    dated = tag_question(shown, "Total assets", "Assets", "Acme", when=" at 2023-12-31", group="g")
+    assert dated.context.endswith("of Acme at 2023-12-31?\nAnswer:")
+    assert dated.group == "g"
 
 
 def test_substitution_takes_whole_tags():
@@ -78,8 +81,11 @@ def test_every_ratio_is_a_formula_over_its_preferred_tags():
     """With all tags at hand the first of each line item is used, and values can be put in."""
     every_tag = [tag for tags in LINE_ITEMS.values() for tag in tags]
     facts = [(tag, str(number + 1)) for number, tag in enumerate(every_tag)]
-    assert len({ratio.name for ratio in RATIOS}) == len(RATIOS) >= 12
-    for ratio in RATIOS:
+    assert len({ratio.name for ratio in ALL_RATIOS}) == len(ALL_RATIOS) >= 50
+    assert len(set(every_tag)) == len(every_tag)
+    assert ALL_RATIOS[: len(RATIOS)] == RATIOS
+    assert {*PARTS, *PARTS.values()} <= LINE_ITEMS.keys()
+    for ratio in ALL_RATIOS:
         formula = ratio.with_tags(every_tag)
         assert formula is not None
         assert all(f"us-gaap:{LINE_ITEMS[item][0]}" in formula for item in ratio.line_items)
