@@ -238,7 +238,7 @@ def test_tasks_are_listed_with_their_suites(capsys: pytest.CaptureFixture[str]) 
     """Name, title, suites, source and licence."""
     finlora("tasks")
     shown = capsys.readouterr().out
-    assert "XBRL value extraction (embedded, real)" in shown
+    assert "XBRL value extraction (embedded, real, finlora-15, finlora-fixed)" in shown
     assert "licence: CC BY-SA 4.0" in shown
 
 

@@ -2,7 +2,8 @@
 
 Each scorer gives a target compared with itself 1.0 and looks at the whole answer. FinLoRA's takes the first
 known label found anywhere in the answer, so that a right answer may score 0 (AssetsCurrent contains Assets,
-3.01 contains 3.0) and a wrong one 1; scores here and there are therefore not comparable.
+3.01 contains 3.0) and a wrong one 1. `finlora_compat` computes that score too, for comparison with published
+numbers.
 """
 
 import re
@@ -10,18 +11,20 @@ from collections import Counter
 from decimal import Decimal, InvalidOperation
 
 from .formula import canonical_formula
+from .formula_equivalence import equivalent_formulas
 
 _TERMINAL_PUNCTUATION = ".,;:!?"
 _NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:[eE][+-]?\d{1,3})?")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = re.compile(r"[^\w\s]|_")
+_CHOICE = re.compile(r"\(?(?P<letter>[A-Za-z])(?:\)|\.|:|$)[.:]?\s*(?P<text>.*)", re.DOTALL)
 _TWO_DECIMALS = Decimal("0.005")
 _RELATIVE_TOLERANCE = Decimal("1e-6")
 
 
 def label_score(prediction: str, target: str) -> float:
     """Exact match of the whole answer, blind to case, blanks and terminal punctuation."""
-    return float(_normalised_label(prediction) == _normalised_label(target))
+    return float(normalized_label(prediction) == normalized_label(target))
 
 
 def tag_score(prediction: str, target: str) -> float:
@@ -34,6 +37,12 @@ def tags_score(prediction: str, target: str) -> float:
     predicted, wanted = prediction.split(","), target.split(",")
     matches = sum(tag_score(one, other) for one, other in zip(predicted, wanted, strict=False))
     return matches / max(len(predicted), len(wanted))
+
+
+def tag_set_score(prediction: str, target: str) -> float:
+    """F1 of two comma-separated lists of tags whose order does not count; a repeated tag counts each time."""
+    predicted, wanted = (Counter(map(_tag, text.split(","))) for text in (prediction, target))
+    return 2.0 * (predicted & wanted).total() / (predicted.total() + wanted.total())
 
 
 def number_score(prediction: str, target: str) -> float:
@@ -62,16 +71,27 @@ def rounded_number_score(prediction: str, target: str) -> float:
 
 
 def formula_score(prediction: str, target: str) -> float:
-    """Equality of two arithmetic formulas over tags or numbers.
+    """Algebraic equality of two formulas over tags or numbers: ``a / b * 100`` equals ``100 * a / b``.
 
-    Order of sums and products, blanks, redundant brackets and the ``us-gaap:`` prefix do not count; numbers
-    compare numerically. Nothing is evaluated: "6 / 3" does not equal "2". A target that is no formula is
-    compared as a label.
+    The ``us-gaap:`` prefix and thousands separators do not count. Values are not calculated with: "6 / 3"
+    does not equal "2". A target that is no formula is compared as a label.
     """
-    wanted = canonical_formula(target)
-    if wanted is None:
+    if canonical_formula(target) is None:
         return label_score(prediction, target)
-    return float(canonical_formula(prediction) == wanted)
+    return float(equivalent_formulas(prediction, target))
+
+
+def choice_score(prediction: str, target: str) -> float:
+    """Match of a multiple-choice answer by its letter: "B", "(b)" and "B. Net income" equal "B. Net income".
+
+    The choice's text alone counts too. A letter with another choice's text is wrong.
+    """
+    (letter, text), (wanted_letter, wanted_text) = _choice(prediction), _choice(target)
+    if not wanted_letter:
+        return label_score(prediction, target)
+    if not letter:
+        return float(bool(text) and text == wanted_text)
+    return float(letter == wanted_letter and (not text or not wanted_text or text == wanted_text))
 
 
 def text_score(prediction: str, target: str) -> float:
@@ -102,8 +122,16 @@ def parse_number(text: str) -> Decimal | None:
     return -number if negative else number
 
 
-def _normalised_label(text: str) -> str:
+def normalized_label(text: str) -> str:
+    """Label in lower case with single blanks and without punctuation at its end."""
     return " ".join(text.split()).rstrip(_TERMINAL_PUNCTUATION + " ").casefold()
+
+
+def _choice(text: str) -> tuple[str, str]:
+    """Letter (empty if there is none) and text of a choice, both normalized."""
+    match = _CHOICE.fullmatch(text.strip())
+    letter, rest = (match["letter"], match["text"] or "") if match else ("", text)
+    return letter.casefold(), normalized_label(rest)
 
 
 def _tag(text: str) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from ..errors import FinLoraError
 from .embedded import build_examples
-from .real import REAL_TASKS, real_examples
+from .finlora_suites import FINLORA_TASKS, finlora_15_examples, finlora_fixed_examples
+from .real import REAL_TASKS, left_out, real_examples
 from .task import Example
 
 SPLITS = ("train", "validation", "test")
@@ -52,6 +53,22 @@ def get_suite(name: str) -> Suite:
     return SUITES[name]
 
 
+def some_examples(task: str, count: int) -> tuple[str, list[Example]]:
+    """A few test questions of a task from the first suite that has some here, and where they come from."""
+    for name in ("real", "embedded"):
+        suite = SUITES[name]
+        if task not in suite.tasks:
+            continue
+        try:
+            examples = suite.examples(task, "test")[:count]
+        except FinLoraError:
+            continue
+        too_long = left_out(task) if name == "real" else 0
+        counted = f", which leaves out {too_long:,} questions whose prompts are too long" if too_long else ""
+        return f"the {name} suite{counted}", examples
+    return "none here; build some with `finlora data build`", []
+
+
 SUITES: dict[str, Suite] = {
     "embedded": Suite(
         name="embedded",
@@ -69,4 +86,16 @@ SUITES: dict[str, Suite] = {
         build=build_examples,
     ),
     "real": Suite(name="real", title="Published data and SEC filings", tasks=REAL_TASKS, build=real_examples),
+    "finlora-15": Suite(
+        name="finlora-15",
+        title="FinLoRA's public tasks as published",
+        tasks=FINLORA_TASKS,
+        build=finlora_15_examples,
+    ),
+    "finlora-fixed": Suite(
+        name="finlora-fixed",
+        title="FinLoRA's public tasks, corrected",
+        tasks=FINLORA_TASKS,
+        build=finlora_fixed_examples,
+    ),
 }

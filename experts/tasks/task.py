@@ -5,6 +5,9 @@ Nothing here knows a model, a file format or how examples are built.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+from .card import Card
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,30 @@ class Task:
         name: Key of the task in the table, files and commands.
         version: Raised whenever a prompt, target or scorer changes: scores of two versions do not compare.
         title: What a reader sees in a report.
+        prompt: Wording of the question, with what differs between examples in angle brackets.
+        answer_form: What a right answer looks like.
         scorer: Maps (prediction, target) to 0.0 (wrong) .. 1.0 (right).
+        finlora_metric: What FinLoRA reports: accuracy over labels found in the answer, the same over lists
+            of tags, or BERTScore.
+        metrics: Names of further metrics over a test set, from ``METRICS``.
         max_new_tokens: Longest answer generated, in tokens of a usual subword tokenizer.
         source: Where the questions come from.
         licence: What the source states about use of its data.
+        card: Sizes, labels and faults of the published data.
     """
 
     name: str
     version: int
     title: str
+    prompt: str
+    answer_form: str
     scorer: Callable[[str, str], float]
+    finlora_metric: Literal["labels", "lists", "BERTScore"] = "labels"
+    metrics: tuple[str, ...] = ()
     max_new_tokens: int
     source: str
     licence: str
+    card: Card
 
     def score(self, predictions: list[str], targets: list[str]) -> float:
         """Mean score over the examples, from 0 to 100."""

@@ -1,25 +1,61 @@
 """Commands about tasks and files of examples."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from ...experts.errors import FinLoraError
 
+if TYPE_CHECKING:
+    from ...experts.tasks import Task
 
-def tasks() -> None:
-    """List the tasks: name, what is asked, and the suites that contain it."""
-    from ...experts.tasks import TASKS
+_SHOWN_CHARACTERS = 400
+"""Of the beginning and the end of a long prompt."""
+
+
+def tasks(name: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None, /) -> None:
+    """List the tasks, or show the data card of one and three of its examples.
+
+    Args:
+        name: Task to show; without one, all are listed with what is asked and the suites that contain them.
+    """
+    from ...experts.tasks import TASKS, get_task
     from ...experts.tasks.suites import SUITES
 
+    if name is not None:
+        _show(get_task(name))
+        return
     width = max(map(len, TASKS)) + 2
-    for name, task in TASKS.items():
-        suites = (
-            ", ".join(suite.name for suite in SUITES.values() if name in suite.tasks) or "your own data only"
-        )
-        print(f"{name:<{width}}{task.title} ({suites})")
+    for key, task in TASKS.items():
+        suites = ", ".join(suite.name for suite in SUITES.values() if key in suite.tasks)
+        print(f"{key:<{width}}{task.title} ({suites or 'your own data only'})")
         print(f"{'':<{width}}source: {task.source}; licence: {task.licence}")
+
+
+def _show(task: "Task") -> None:
+    from ...experts.tasks.suites import some_examples
+
+    print(f"{task.name}, version {task.version}: {task.title}")
+    print(f"prompt: {task.prompt}")
+    print(f"answer: {task.answer_form}; at most {task.max_new_tokens} tokens")
+    metrics = ", ".join((task.scorer.__name__, *task.metrics))
+    print(f"scores: {metrics}; FinLoRA's: {task.finlora_metric}")
+    print(f"source: {task.source}")
+    print(f"licence: {task.licence}")
+    for line in task.card.lines():
+        print(line)
+    origin, examples = some_examples(task.name, 3)
+    print(f"examples: {origin}")
+    for example in examples:
+        print(f"---\n{_shortened(example.context)}\n=> {example.target}")
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= 2 * _SHOWN_CHARACTERS:
+        return text
+    left_out = len(text) - 2 * _SHOWN_CHARACTERS
+    return f"{text[:_SHOWN_CHARACTERS]} […{left_out:,} characters…] {text[-_SHOWN_CHARACTERS:]}"
 
 
 def data_build(
@@ -27,23 +63,29 @@ def data_build(
     /,
     source: Annotated[str, tyro.conf.arg(name="from", metavar="SOURCE")],
     out: Path,
+    labels: Literal["corrected", "published"] = "corrected",
+    split: str | None = None,
+    filings: Path | None = None,
 ) -> None:
-    """Turn a published file or a filing into examples of a task.
+    """Turn a published file, a hub data set or a filing into examples of a task.
 
     The result is JSONL, one example a line, with `context` (the prompt), `target` (the answer) and `group`
     (examples that belong together). `train-expert`, `evaluate` and `data check` read it.
 
     Args:
         task: Name of the task, as `finlora tasks` lists them.
-        source: A data set's own file, FinLoRA's JSONL file, or the folder of an XBRL filing.
+        source: A data set's own file, FinLoRA's JSONL file, a hub id, or the folder of an XBRL filing.
         out: File to write; it must not exist.
+        labels: Whether known faults are corrected, or labels and prompts stay as FinLoRA published them.
+        split: Split of a hub data set (test by default), or train or test of the formulas spreadsheet.
+        filings: Folder of the filings that FinLoRA's tables of XBRL questions are about.
     """
     from ...experts.tasks import write_examples
     from ...experts.tasks.sources import build_task
 
     if out.exists():
         raise FinLoraError(f"{out} exists and is never overwritten; choose another file.")
-    examples = build_task(task, source)
+    examples = build_task(task, source, labels=labels, split=split, filings=filings, report=print)
     write_examples(out, examples)
     print(f"{len(examples):,} examples of {task} written to {out}")
 

@@ -1,11 +1,12 @@
 """Published files and other sources, with invented rows in their authors' layout."""
 
+import hashlib
 import json
 
 import pytest
 
 from finlora.experts.errors import FinLoraError
-from finlora.experts.tasks import Example
+from finlora.experts.tasks import Example, write_examples
 from finlora.experts.tasks.published_files import read_fiqa, read_fnxl, read_fpb, read_headlines, read_tfns
 from finlora.experts.tasks.sources import build_task
 
@@ -106,9 +107,9 @@ def test_jsonl_passes_through_without_unanswerable_rows(write):
     terms = [Example("What is A? Answer:", "A thing."), Example("What is B? Answer:", "nan")]
     path = write("terms.jsonl", *(json.dumps({"context": e.context, "target": e.target}) for e in terms))
     assert build_task("xbrl_term", path) == terms[:1]
-    assert build_task("financebench", path) == terms
+    assert build_task("financebench", path) == build_task("xbrl_term", path, labels="published") == terms
     numbers = write(
-        "tags.jsonl", '{"context": "c", "target": "us-gaap:A"}', '{"context": "c", "target": "4.0"}'
+        "tags.jsonl", '{"context": "c", "target": "us-gaap:A"}', '{"context": "d", "target": "4.0"}'
     )
     assert [example.target for example in build_task("xbrl_tags", numbers)] == ["us-gaap:A"]
     assert [example.target for example in build_task("xbrl_value", numbers)] == ["us-gaap:A", "4.0"]
@@ -118,14 +119,42 @@ def test_tables_are_built_by_task(write):
     """The CSV of the authors stands for its own task only."""
     path = write("tfns.csv", "text,label", "$ABC up,1")
     assert [example.target for example in build_task("tfns", path)] == ["positive"]
-    with pytest.raises(FinLoraError, match=r"context and target\.$"):
+    with pytest.raises(FinLoraError, match="oliverwang15/news_with_gpt_instructions"):
         build_task("nwgi", path)
 
 
-def test_finloras_permuted_file_is_refused(write):
-    """Its neutral and positive are swapped, so it must not pass through."""
-    with pytest.raises(FinLoraError, match="neutral and positive swapped"):
-        build_task("tfns", write("tfns_test.jsonl", '{"context": "c", "target": "neutral"}'))
+def test_finloras_permuted_file_is_put_right_once(write, tmp_path):
+    """Neutral and positive are swapped back; what was built from it is not swapped again."""
+    prompt = "Instruction: What is the sentiment of this tweet?\nInput: $A {}\nAnswer: "
+    labels = ("neutral", "positive", "negative")
+    rows = [json.dumps({"context": prompt.format(label), "target": label}) for label in labels]
+    path = write("tfns_test.jsonl", *rows)
+    said: list[str] = []
+    right = build_task("tfns", path, report=said.append)
+    assert [example.target for example in right] == ["positive", "neutral", "negative"]
+    assert any("neutral and positive swapped: 2 corrected" in line for line in said)
+    write_examples(tmp_path / "built.jsonl", right)
+    assert build_task("tfns", tmp_path / "built.jsonl") == right
+    published = build_task("tfns", path, labels="published")
+    assert [example.target for example in published] == list(labels)
+    csv = write("tfns.csv", "text,label", "$A up,1", "$A is,2")
+    assert [example.target for example in build_task("tfns", csv, labels="published")] == [
+        "neutral",
+        "positive",
+    ]
+
+
+def test_sizes_and_checksums_are_told(write):
+    """A file of another size than the published ones is read, with a warning."""
+    path = write("fpb.jsonl", '{"context": "c", "target": "neutral"}')
+    said: list[str] = []
+    assert len(build_task("fpb", path, report=said.append)) == 1
+    assert any(line.startswith("warning: 1 rows") and "fpb_test.jsonl has 1,212" in line for line in said)
+    assert f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}" in said
+    rows = [json.dumps({"context": f"c{number}", "target": "neutral"}) for number in range(1212)]
+    said.clear()
+    build_task("fpb", write("whole.jsonl", *rows), report=said.append)
+    assert not any(line.startswith("warning") for line in said)
 
 
 def test_sources_that_cannot_be_used_are_refused(write, tmp_path):
