@@ -6,17 +6,21 @@ Whoever parses XBRL hands over a ``Filing``; whoever asks questions about one ne
 import re
 import warnings
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]  # lxml has no type stubs
 
 from ..errors import FinLoraError
-from .contexts import read_surroundings
+from .contexts import Surroundings, read_surroundings
 from .inline import is_inline, read_inline
 from .instance import read_instance
 from .linkbases import DOCUMENTATION, Calculation, read_calculations, read_labels
 from .model import Context, Duplicate, Fact, separate_duplicates
 from .xml_files import local_name, parse_xml, read_root
+
+MAX_FACTS = 500_000
+"""More than any company reports; a limit for what is made to fill the memory."""
 
 _SUFFIXES = (".xml", ".xsd", ".htm", ".html", ".xhtml", ".xbrl")
 _PAGES = (".htm", ".html", ".xhtml")
@@ -93,14 +97,7 @@ def read_filing(folder_or_file: str | Path) -> Filing:
 
 def _filing(path: Path, documents: _Documents, candidates: list[Path]) -> Filing:
     surroundings = read_surroundings(documents)
-    root, first = documents[0]
-    if local_name(root) == "xbrl":
-        reported = read_instance(root, first, surroundings)
-    else:
-        reported = read_inline(documents, surroundings)
-    if not reported:
-        raise FinLoraError(f"{first} has no facts; give the XBRL instance or inline document of a filing.")
-    facts, duplicates = separate_duplicates(reported)
+    facts, duplicates = separate_duplicates(_reported(documents, surroundings))
     labels: dict[str, str] = {}
     documentation: dict[str, str] = {}
     calculations: list[Calculation] = []
@@ -115,6 +112,22 @@ def _filing(path: Path, documents: _Documents, candidates: list[Path]) -> Filing
     contexts = tuple(surroundings.contexts.values())
     company = _company(facts, contexts[0].entity)
     return Filing(company, facts, labels, tuple(calculations), documentation, contexts, duplicates)
+
+
+def _reported(documents: _Documents, surroundings: Surroundings) -> list[Fact]:
+    root, first = documents[0]
+    if local_name(root) == "xbrl":
+        facts = read_instance(root, first, surroundings)
+    else:
+        facts = read_inline(documents, surroundings)
+    reported = list(islice(facts, MAX_FACTS + 1))
+    if not reported:
+        raise FinLoraError(f"{first} has no facts; give the XBRL instance or inline document of a filing.")
+    if len(reported) > MAX_FACTS:
+        raise FinLoraError(
+            f"{first} has more than {MAX_FACTS:,} facts, which no filing has; give another file."
+        )
+    return reported
 
 
 def _documents(folder: Path, candidates: list[Path]) -> _Documents:

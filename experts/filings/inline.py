@@ -6,6 +6,7 @@ footnotes are not read as such; facts inside tuples are.
 
 import re
 import warnings
+from collections.abc import Iterator
 from copy import deepcopy
 from html import escape
 from pathlib import Path
@@ -40,7 +41,7 @@ def is_inline(root: etree._Element) -> bool:
     return next(root.iter(*_FACTS), None) is not None
 
 
-def read_inline(roots: list[tuple[etree._Element, Path]], surroundings: Surroundings) -> list[Fact]:
+def read_inline(roots: list[tuple[etree._Element, Path]], surroundings: Surroundings) -> Iterator[Fact]:
     """Facts of the documents of one filing in document order, repeated ones as often as they are there.
 
     Args:
@@ -52,13 +53,10 @@ def read_inline(roots: list[tuple[etree._Element, Path]], surroundings: Surround
             read as its format says.
     """
     reader = _Reader(roots, surroundings)
-    return [
-        fact
-        for root, path in roots
-        for element in root.iter(*_FACTS)
-        if element.get("target") is None
-        for fact in [reader.fact(element, path)]
-    ]
+    for root, path in roots:
+        for element in root.iter(*_FACTS):
+            if element.get("target") is None:
+                yield reader.fact(element, path)
 
 
 class _Reader:

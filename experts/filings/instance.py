@@ -3,6 +3,7 @@
 Footnotes are not read, and nothing is validated against the taxonomy, which need not be at hand.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]  # lxml has no type stubs
@@ -15,17 +16,15 @@ from .numerals import decimals_of_precision
 NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 
 
-def read_instance(root: etree._Element, path: Path, surroundings: Surroundings) -> list[Fact]:
+def read_instance(root: etree._Element, path: Path, surroundings: Surroundings) -> Iterator[Fact]:
     """Facts in document order, those inside tuples too, repeated ones as often as they are there.
 
     Raises:
         FinLoraError: A fact names a context or unit that is not there.
     """
-    return [
-        _fact(element, path, surroundings)
-        for element in root.iter(etree.Element)
-        if element.get("contextRef") is not None
-    ]
+    for element in root.iter(etree.Element):
+        if element.get("contextRef") is not None:
+            yield _fact(element, path, surroundings)
 
 
 def _fact(element: etree._Element, path: Path, surroundings: Surroundings) -> Fact:

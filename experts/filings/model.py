@@ -29,7 +29,7 @@ class Context:
         return self.entity, self.start, self.end, self.dimensions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Fact:
     """One reported value.
 

@@ -14,7 +14,10 @@ from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]  # lxml ha
 from ..errors import FinLoraError
 
 MAX_BYTES = 100 * 2**20
-"""Largest file that is read; a tree in memory takes several times as much (docs/results/filings)."""
+"""Largest file that is read."""
+
+MAX_TAGS = 2_000_000
+"""Most tags, opening and closing ones, of a file that is read: they, not text, are what fills the memory."""
 
 _CHUNK = 2**16
 _PROLOG_BYTES = 2**20
@@ -25,10 +28,11 @@ def parse_xml(path: Path) -> etree._Element:
     """Root element of a well-formed file, without comments and processing instructions.
 
     Raises:
-        FinLoraError: The file is missing, larger than ``MAX_BYTES``, not well-formed, wrongly encoded, or
-            declares entities.
+        FinLoraError: The file is missing, too large (``MAX_BYTES``, ``MAX_TAGS``), not well-formed, wrongly
+            encoded, or declares entities.
     """
     read_root(path)
+    _refuse_many_tags(path)
     parser = etree.XMLParser(**_OPTIONS, huge_tree=True, remove_comments=True, remove_pis=True)
     try:
         return etree.parse(str(path), parser).getroot()
@@ -74,6 +78,16 @@ def local_name(element: etree._Element) -> str:
 def fault(element: etree._Element, path: Path, what: str) -> FinLoraError:
     """The error that says what is wrong with an element, and where it stands."""
     return FinLoraError(f"{path}, line {element.sourceline}: {what}; fetch the file again.")
+
+
+def _refuse_many_tags(path: Path) -> None:
+    with path.open("rb") as file:
+        tags = sum(chunk.count(b"<") for chunk in iter(lambda: file.read(_CHUNK), b""))
+    if tags > MAX_TAGS:
+        raise FinLoraError(
+            f"{path} has {tags:,} tags and the largest file that is read has {MAX_TAGS:,}; "
+            "give the filing without it."
+        )
 
 
 def _refuse_entities(path: Path, root: etree._Element) -> None:
