@@ -106,7 +106,7 @@ def train_task_expert(workshop: Workshop, *, task: str) -> None:
         workshop.examples(task, "train"),
         workshop.base,
         workshop.layout.expert(task),
-        dataclasses.replace(workshop.config.budget.expert, seed=workshop.config.seed),
+        dataclasses.replace(workshop.config.budget.expert_settings(task), seed=workshop.config.seed),
         task_version=get_task(task).version,
     )
 
@@ -114,11 +114,13 @@ def train_task_expert(workshop: Workshop, *, task: str) -> None:
 def train_multitask(workshop: Workshop) -> None:
     """Train one adapter on the examples of all tasks."""
     config = workshop.config
-    by_task = [workshop.examples(task, "train") for task in config.tasks]
+    by_task = [
+        (workshop.examples(task, "train"), config.budget.expert_settings(task)) for task in config.tasks
+    ]
     settings = multitask_settings(config.budget.expert, len(config.tasks))
     train_expert(
         MULTITASK,
-        multitask_examples(by_task, config.budget.expert, config.seed),
+        multitask_examples(by_task, config.seed),
         workshop.base,
         workshop.layout.multitask,
         dataclasses.replace(settings, seed=config.seed),
@@ -141,19 +143,24 @@ def multitask_settings(settings: ExpertSettings, task_count: int) -> ExpertSetti
 
 
 def multitask_examples(
-    by_task: Sequence[Sequence[Example]], settings: ExpertSettings, seed: int
+    by_task: Sequence[tuple[Sequence[Example], ExpertSettings]], seed: int
 ) -> list[Example]:
     """The examples of all tasks, each task as often as its own expert sees it.
 
     Drawn in proportion to their number instead, a task with few examples would hardly be seen, and the
     adapter would be weaker than it has to be.
+
+    Args:
+        by_task: Examples of each task and the settings of its expert.
+        seed: Determines which ones are drawn.
     """
-    if settings.max_steps is None:
-        return [example for examples in by_task for example in examples]
-    seen = settings.max_steps * settings.batch_size * settings.gradient_accumulation
     order = random.Random(seed)
     drawn: list[Example] = []
-    for examples in by_task:
+    for examples, settings in by_task:
+        if settings.max_steps is None:
+            drawn += examples
+            continue
+        seen = settings.max_steps * settings.batch_size * settings.gradient_accumulation
         passes = -(-seen // len(examples))
         shuffled = [one for _ in range(passes) for one in order.sample(examples, len(examples))]
         drawn += shuffled[:seen]

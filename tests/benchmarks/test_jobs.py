@@ -15,6 +15,7 @@ from finlora.experts.errors import FinLoraError
 from finlora.experts.settings import ExpertSettings
 from finlora.experts.tasks import Example
 from finlora.experts.tasks.suites import SUITES
+from finlora.router.settings import XLoRASettings
 
 TASKS = ("fpb", "finer", "headline")
 
@@ -94,7 +95,7 @@ def test_the_multi_task_adapter_sees_each_task_as_often_as_its_expert_does():
     many = [Example(f"many {index}", "a") for index in range(50)]
     few = [Example(f"few {index}", "a") for index in range(7)]
     settings = ExpertSettings(max_steps=6, batch_size=5, gradient_accumulation=1)
-    drawn = multitask_examples([many, few], settings, seed=0)
+    drawn = multitask_examples([(many, settings), (few, settings)], seed=0)
     counts = Counter(example.context for example in drawn)
     assert sum(counts[example.context] for example in many) == 30
     assert sum(counts[example.context] for example in few) == 30
@@ -102,12 +103,31 @@ def test_the_multi_task_adapter_sees_each_task_as_often_as_its_expert_does():
     assert max(counts[example.context] for example in many) == 1
     assert multitask_settings(settings, 2).epochs == 1
     by_epochs = dataclasses.replace(settings, max_steps=None)
-    assert multitask_examples([many, few], by_epochs, seed=0) == [*many, *few]
+    assert multitask_examples([(many, by_epochs), (few, by_epochs)], seed=0) == [*many, *few]
     assert multitask_settings(by_epochs, 2).epochs == by_epochs.epochs
 
 
 def test_every_suite_has_a_budget():
     assert BUDGETS.keys() >= SUITES.keys() - {"toy"}
+
+
+def test_an_expert_with_steps_of_its_own_is_seen_as_often_in_the_multi_task_adapter():
+    budget = Budget(expert=ExpertSettings(max_steps=2, batch_size=5), expert_steps={"many": 4})
+    many, few = ([Example(f"{name} {index}", "a") for index in range(50)] for name in ("many", "few"))
+    drawn = multitask_examples(
+        [(many, budget.expert_settings("many")), (few, budget.expert_settings("few"))], seed=0
+    )
+    assert Counter(example.context.split()[0] for example in drawn) == {"many": 20, "few": 10}
+
+
+def test_steps_for_one_expert_alone_are_refused():
+    with pytest.raises(FinLoraError, match=r"expert_steps needs expert\.max_steps"):
+        Budget(expert=ExpertSettings(max_steps=None), expert_steps={"fpb": 3})
+
+
+def test_routers_without_the_one_compared_are_refused():
+    with pytest.raises(FinLoraError, match="it needs xlora"):
+        Budget(routers={"xlora_token": XLoRASettings()})
 
 
 def test_a_budget_of_nothing_is_refused():

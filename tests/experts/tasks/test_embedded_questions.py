@@ -8,14 +8,14 @@ import pytest
 from finlora.experts.tasks.suites import SUITES
 
 HASHES = {
-    ("xbrl_tags", "train"): "74386c5f9ad21b43722b2a28b3c354781cd47b4c580d9b9251399c9c30578167",
-    ("xbrl_value", "train"): "3c092cac959e092d19ef782750f5b980ccf752dae53c0ca62d4f83a1787d44fb",
-    ("xbrl_formula", "train"): "be1669a7796c0b22d38b11b4b463b154ad18de32fc26f84c080ddbd17002e00a",
-    ("xbrl_formula_calc", "train"): "e5849d86af584167bf6ad48b6f2bee03ffaa4a99feed47bed26b9054b41e698a",
-    ("xbrl_tags", "test"): "5ebb5d07ad01a16c99fea0da5945b4f45a32a9e428bb2e4672829d16aa78d0b8",
-    ("xbrl_value", "test"): "86efdbfbe2a3fd1014c083be9ba3f7d200e9a52c6badcc409ed166646cee83ba",
-    ("xbrl_formula", "test"): "3b14291ff1c06b35df3d365c65ecdc78b2b76612485f2b0897024643a7392788",
-    ("xbrl_formula_calc", "test"): "2ee5c3a214ac7cb274ec9a65eeebff5894c1ea739c8059983c2e8dd528bee9bc",
+    ("xbrl_tags", "train"): "7054839d06bbd797726075e7a6bb550034b607e72660044b01e6e6adf6b2c29a",
+    ("xbrl_value", "train"): "cf6afa38d0e9080d21ecafcb9cf908ca296708fe936ef9c44cad2a54934338ce",
+    ("xbrl_formula", "train"): "b542a0f861e8f1a8065fec3b9789f865690a980b1ec3de5f28e426cf6fd5af2f",
+    ("xbrl_formula_calc", "train"): "12a8832e24dda2546284834afba00da64f2df4e26a7709ced8a75d716e621557",
+    ("xbrl_tags", "test"): "e195a66262b03152068ee91356de5b3d2dfa1f30ae7b480b3ba2f8886b42e01f",
+    ("xbrl_value", "test"): "e8d2185c58cbb4b771ed515c0c4e5c37a588b9d195d74ca328843362367f18c1",
+    ("xbrl_formula", "test"): "99b7541d71b630f79e83d868b6f597d954f0c24a85a927f57947d614fd4bb970",
+    ("xbrl_formula_calc", "test"): "a51ddf6fd5b20750385cc9a340891ec6f16f21ac6c5e0e38195f05e53fa6d0ba",
 }
 """SHA-256 over the JSON of context, target and group of all examples, by task and split."""
 
