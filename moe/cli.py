@@ -25,6 +25,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train-expert": training.train_expert,
     "train-router": training.train_router,
     "evaluate": answering.evaluate,
+    "score": data.score,
     "benchmark": benchmarking.benchmark,
     "generate": answering.generate,
     "import": formats.import_mixture,

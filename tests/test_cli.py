@@ -213,6 +213,8 @@ def test_from_examples_to_a_mixture_and_to_peft_and_back(
     finlora("evaluate mixture --task xbrl_value --examples xbrl_value.jsonl --out answers.jsonl")
     assert len(Path("answers.jsonl").read_text(encoding="utf-8").splitlines()) == 8 + 1
     capsys.readouterr()
+    finlora("score answers.jsonl")
+    assert "finlora-compat accuracy: " in capsys.readouterr().out
     finlora("generate mixture question? --max-new-tokens 3 --show-experts")
     assert "xbrl_value" in capsys.readouterr().err
     finlora("export mixture --out peft")
@@ -240,6 +242,18 @@ def test_tasks_are_listed_with_their_suites(capsys: pytest.CaptureFixture[str]) 
     shown = capsys.readouterr().out
     assert "XBRL value extraction (embedded, real, finlora-15, finlora-fixed)" in shown
     assert "licence: CC BY-SA 4.0" in shown
+
+
+def test_a_task_is_shown_with_its_card_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    """Faults and what is done about them; three questions with their answers."""
+    finlora("tasks sentiment")
+    shown = capsys.readouterr().out
+    assert shown.count("\n=> ") == 3
+    assert "examples: the embedded suite" in shown
+    finlora("tasks cfa_level1")
+    assert "fault: FinLoRA's targets are letter and text" in capsys.readouterr().out
+    assert cli.main(["tasks", "cfa_level"]) == 2
+    assert "did you mean" in capsys.readouterr().err
 
 
 def test_estimate_is_marked_as_computed(workshop: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from ..errors import FinLoraError
 from .corrections import without_repeats
 from .data_folder import data_folder
 from .items import masked_question
-from .sampling import same_answer, same_text, split_groups, without_shared
+from .sampling import mask_numbers, same_answer, same_text, split_groups, without_shared
 from .sources import Labels, build_task
 from .table import get_task
 from .task import Example
@@ -114,20 +114,28 @@ def finlora_fixed_examples(task: str, split: str) -> list[Example]:
     Raises:
         FinLoraError: The data folder holds no file for this split of the task.
     """
-    folder, files = data_folder(), _FIXED_FILES[task]
-    train_is_here = _find(files.train, folder) is not None
-    train = without_repeats(_read(files, task, "train", "corrected", folder)) if train_is_here else []
+    folder = data_folder()
+    train, test = _fixed(task, folder)
+    if split == "test":
+        return list(test)
+    if not train:
+        raise _absent(_FIXED_FILES[task].train, task, "train", folder)
+    return _validation_or_train(list(train), split)
+
+
+@cache
+def _fixed(task: str, folder: Path) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Train, empty where there is no file, and test."""
+    files = _FIXED_FILES[task]
+    has_train = _find(files.train, folder) is not None
+    train = without_repeats(_read(files, task, "train", "corrected", folder)) if has_train else []
     test = without_repeats(_read(files, task, "test", "corrected", folder))
     if task in _FILTERED_TRAIN:
         train = without_shared(train, test, _FILTERED_TRAIN[task])
     else:
         for key in _FILTERED_TEST.get(task, (same_text,)):
             test = without_shared(test, train, key)
-    if split == "test":
-        return test
-    if not train_is_here:
-        raise _absent(files.train, task, "train", folder)
-    return _validation_or_train(train, split)
+    return tuple(train), tuple(test)
 
 
 def _group(example: Example) -> str:
@@ -142,7 +150,7 @@ _FILTERED_TEST: dict[str, tuple[Callable[[Example], str], ...]] = {
 }
 _FILTERED_TRAIN: dict[str, Callable[[Example], str]] = {
     **dict.fromkeys(("xbrl_tags", "xbrl_value", "xbrl_formula", "xbrl_formula_calc"), masked_question),
-    "headline": _group,
+    "headline": lambda example: mask_numbers(example.group),
     "fnxl": _group,
 }
 """Where nearly all of test is in train, or where test is small and train is not: train gives way."""

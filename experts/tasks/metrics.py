@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from rouge_score.rouge_scorer import RougeScorer
 from sklearn.metrics import f1_score
 
-from .bertscore import bertscore
 from .scorers import normalized_label, tag_set_score
 
 Metric = Callable[[Sequence[str], Sequence[str]], float]
@@ -46,15 +45,6 @@ def rouge_l(predictions: Sequence[str], targets: Sequence[str]) -> float:
     return 100.0 * _mean([float(scorer.score(target, answer)["rougeL"].fmeasure) for answer, target in pairs])
 
 
-def bertscore_f1(predictions: Sequence[str], targets: Sequence[str]) -> float:
-    """Mean BERTScore F1 with FinBERT.
-
-    Raises:
-        FinLoraError: FinBERT is not on this machine.
-    """
-    return _mean(bertscore(predictions, targets))
-
-
 METRICS: dict[str, Metric] = {
     "macro F1": macro_f1,
     "micro F1": micro_f1,
@@ -62,7 +52,6 @@ METRICS: dict[str, Metric] = {
     "micro F1 of tags": list_micro_f1,
     "F1 of tags in any order": any_order_f1,
     "ROUGE-L": rouge_l,
-    "BERTScore": bertscore_f1,
 }
 
 

@@ -5,7 +5,7 @@ from .scorers import rounded_number_score, tags_score, text_score
 from .task import Task
 
 _TAG_METRICS = ("macro F1 of tags", "micro F1 of tags", "F1 of tags in any order")
-_TEXT_METRICS = ("ROUGE-L", "BERTScore")
+_TEXT_METRICS = ("ROUGE-L",)
 _ONE_NUMERAL = '"<numeral>" in sentence: "<sentence>"?⏎Output US GAAP tag:'
 _OTHER_FORM = "FinLoRA's form lists the tags and asks four such questions at once."
 

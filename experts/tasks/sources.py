@@ -143,8 +143,8 @@ def _size(task: str, suffix: str, rows: int) -> list[str]:
     expected = [file for file in get_task(task).card.files if file.suffix == suffix]
     if not expected or any(file.rows == rows for file in expected):
         return []
-    known = "; ".join(f"{file.name} has {file.rows:,}" for file in expected)
-    return [f"warning: {rows:,} rows, which is no whole published file ({known})"]
+    known = "; ".join(f"{file.name}: {file.rows:,}" for file in expected)
+    return [f"warning: {rows:,} rows, unlike the published files as a whole ({known})"]
 
 
 def _checksum(task: str, path: Path) -> str:

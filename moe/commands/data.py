@@ -1,4 +1,4 @@
-"""Commands about tasks and files of examples."""
+"""Commands about tasks, files of examples, and scores of answers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -88,6 +88,34 @@ def data_build(
     examples = build_task(task, source, labels=labels, split=split, filings=filings, report=print)
     write_examples(out, examples)
     print(f"{len(examples):,} examples of {task} written to {out}")
+
+
+def score(
+    evaluation: Annotated[Path, tyro.conf.arg(metavar="FILE")],
+    /,
+    bertscore: str | None = None,
+) -> None:
+    """Score the answers of `evaluate` again, with FinLoRA's scorer beside the right one.
+
+    FinLoRA's score depends on an arbitrary order of its labels, so it is shown as lowest to highest over all
+    orders.
+
+    Args:
+        evaluation: File that `evaluate` wrote.
+        bertscore: Folder or hub id of the encoder for BERTScore; FinLoRA's is ProsusAI/finbert.
+    """
+    from ...benchmarks.predictions import read_predictions
+    from ...experts.tasks import get_task
+    from ...experts.tasks.side_by_side import side_by_side
+
+    predictions, summary = read_predictions(evaluation)
+    # A prompt that did not fit was not answered, which is wrong under every scorer.
+    answers = ["" if one.too_long else one.prediction for one in predictions]
+    targets = [one.target for one in predictions]
+    print(f"{summary.task}: {len(targets):,} answers of {summary.model}")
+    for measured in side_by_side(get_task(summary.task), answers, targets, encoder=bertscore):
+        upper = f" to {measured.highest:.1f}" if measured.highest > measured.lowest else ""
+        print(f"{measured.name}: {measured.lowest:.1f}{upper}")
 
 
 def data_check(

@@ -10,11 +10,10 @@ from finlora.experts.tasks import TASKS
 from finlora.experts.tasks.bertscore import bertscore
 from finlora.experts.tasks.metrics import METRICS
 from finlora.experts.tasks.scorers import choice_score, tag_set_score
+from finlora.experts.tasks.side_by_side import side_by_side
 
-WITHOUT_MODEL = [name for name in METRICS if name != "BERTScore"]
 
-
-@pytest.mark.parametrize("name", WITHOUT_MODEL)
+@pytest.mark.parametrize("name", METRICS)
 def test_gold_scores_100_and_silence_0(name):
     """Against itself, and against empty answers."""
     gold = ["positive", "negative", "us-gaap:Assets,Goodwill", "a sum of money"]
@@ -22,7 +21,7 @@ def test_gold_scores_100_and_silence_0(name):
     assert METRICS[name]([""] * len(gold), gold) == 0
 
 
-@pytest.mark.parametrize("name", WITHOUT_MODEL)
+@pytest.mark.parametrize("name", METRICS)
 def test_the_order_of_examples_does_not_count(name):
     """A permutation of the test set scores the same."""
     pairs = [("A", "A"), ("B", "A"), ("C,A", "A,C"), ("the net income", "income, net"), ("A", "B")]
@@ -74,6 +73,17 @@ def test_choices(prediction, right):
     assert choice_score(prediction, "B. Net income") == float(right)
 
 
+def test_both_scorers_stand_side_by_side():
+    """FinLoRA's order of labels may miss a right answer; the score does not."""
+    gold = ["Assets", "AssetsCurrent"]
+    shown = {one.name: (one.lowest, one.highest) for one in side_by_side(TASKS["finer"], gold, gold)}
+    assert shown["score"] == shown["macro F1 of tags"] == (100, 100)
+    assert shown["finlora-compat accuracy"] == (50, 100)
+    assert shown["finlora-compat weighted F1"] == (100, 100)
+    values = side_by_side(TASKS["xbrl_value"], ["5", "7"], ["5.0", "70.0"])
+    assert [(one.lowest, one.highest) for one in values[:2]] == [(50, 50), (50, 50)]
+
+
 def test_every_task_names_known_metrics():
     """So that they can be looked up."""
     assert {name for task in TASKS.values() for name in task.metrics} <= METRICS.keys()
@@ -102,12 +112,22 @@ def encoder(tmp_path_factory):
     config = BertConfig(
         vocab_size=len(words),
         hidden_size=16,
-        num_hidden_layers=2,
+        num_hidden_layers=10,
         num_attention_heads=2,
         intermediate_size=32,
     )
     BertModel(config).save_pretrained(folder)
     return str(folder)
+
+
+def test_bertscore_stands_beside_where_an_encoder_is_given(encoder):
+    """Without one nothing is fetched."""
+    answers = ["the loss", "net income"]
+    names = [one.name for one in side_by_side(TASKS["xbrl_term"], answers, answers)]
+    assert names == ["score", "ROUGE-L"]
+    shown = side_by_side(TASKS["xbrl_term"], answers, answers, encoder=encoder)
+    assert shown[-1].name == "finlora-compat BERTScore"
+    assert shown[-1].lowest == pytest.approx(100, abs=1e-3)
 
 
 def test_bertscore(encoder):

@@ -19,15 +19,6 @@ from finlora.experts.tasks.suites import SPLITS, SUITES
 SUITE = SUITES["real"]
 
 
-@pytest.fixture
-def data():
-    """The data folder; skips where there is none."""
-    try:
-        return data_folder()
-    except FinLoraError as error:
-        pytest.skip(f"no published data here: {error}")
-
-
 def test_a_missing_data_folder_is_one_sentence(monkeypatch, tmp_path):
     """It says what to set; a folder without a file says which one."""
     monkeypatch.setenv("FINLORA_DATA", str(tmp_path / "absent"))

@@ -11,18 +11,6 @@ from finlora.experts.tasks.published_files import read_fiqa, read_fnxl, read_fpb
 from finlora.experts.tasks.sources import build_task
 
 
-@pytest.fixture
-def write(tmp_path):
-    """Writes a file of the given lines and returns its path."""
-
-    def write_lines(name: str, *lines: str):
-        path = tmp_path / name
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return path
-
-    return write_lines
-
-
 def test_tfns_reads_the_data_sets_own_labels(write):
     """0 bearish, 1 bullish, 2 neutral: not negative, neutral, positive."""
     path = write("tfns.csv", "text,label", '"$ABC up, and away",1', "$ABC down,0", "$ABC is,2")
@@ -149,7 +137,7 @@ def test_sizes_and_checksums_are_told(write):
     path = write("fpb.jsonl", '{"context": "c", "target": "neutral"}')
     said: list[str] = []
     assert len(build_task("fpb", path, report=said.append)) == 1
-    assert any(line.startswith("warning: 1 rows") and "fpb_test.jsonl has 1,212" in line for line in said)
+    assert any(line.startswith("warning: 1 rows") and "fpb_test.jsonl: 1,212" in line for line in said)
     assert f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}" in said
     rows = [json.dumps({"context": f"c{number}", "target": "neutral"}) for number in range(1212)]
     said.clear()
