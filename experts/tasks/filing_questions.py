@@ -6,10 +6,10 @@ Every answer is checked when it is built, and what has no single right answer is
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ..errors import FinLoraError
 from ..filings.filing import Filing
+from .built import Built
 from .filing_answers import Asked, answer_fault
 from .filing_asker import FILING_TASKS, TOO_LONG, FilingAsker
 from .filing_context import QuestionSettings
@@ -17,17 +17,6 @@ from .finlora_questions import FinLoRAContexts
 from .task import Example
 
 _DEFAULT = QuestionSettings()
-
-
-@dataclass(frozen=True)
-class Built:
-    """Questions, and how many candidates were dropped by reason.
-
-    Candidates are the labelled facts and the ratios of which a period reports all items.
-    """
-
-    examples: list[Example]
-    dropped: Counter[str]
 
 
 def filing_examples(
@@ -42,8 +31,9 @@ def build_questions(
 ) -> Built:
     """All questions of ``task`` that the filing can answer, each ``variants`` times with other distractors.
 
-    The group of an example is the company and what is asked, since the same item of
-    two periods is nearly the same question.
+    Candidates are the numeric us-gaap facts of each period of the company as a whole, and the ratios of which
+    a period reports all items. The group of an example is the company and what is asked, since the same item
+    of two periods is nearly the same question.
 
     Raises:
         FinLoraError: ``task`` is not one that is asked about filings, or the style needs an instance.

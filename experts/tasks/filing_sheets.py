@@ -16,8 +16,8 @@ class Sheet:
         start: First day (ISO 8601); None for an instant.
         end: Last day, or the instant.
         facts: By tag without prefix, in document order. Each has one value only.
-        conflicting: Tags with different values in this period, such as in two units; nothing is asked about
-            them and they are never shown.
+        conflicting: Tags with different values in this period, in two units or beyond rounding; nothing is
+            asked about them and they are never shown.
     """
 
     start: str | None
@@ -37,6 +37,11 @@ def single_contexts(filing: Filing) -> list[Sheet]:
         first = sheets.setdefault(period, {}).setdefault(tag, fact)
         if (first.value, first.unit) != (fact.value, fact.unit):
             conflicting.setdefault(period, set()).add(tag)
+    for duplicate in filing.duplicates:
+        context = duplicate.kept.context
+        if duplicate.inconsistent and not context.dimensions:
+            tag = duplicate.kept.tag.removeprefix(PREFIX)
+            conflicting.setdefault((context.start, context.end), set()).add(tag)
     return [
         _without(Sheet(*period, facts), conflicting.get(period, set())) for period, facts in sheets.items()
     ]

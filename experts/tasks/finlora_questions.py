@@ -49,7 +49,7 @@ class FinLoRAContexts:
                     self.dropped["no label in the linkbase"] += 1
                 elif labels[label] > 1:
                     self.dropped["label shared with another tag"] += 1
-                elif len(values.get(tag, ())) != 1:
+                elif self.task == "xbrl_value" and len(values.get(tag, ())) != 1:
                     self.dropped["several values in the context"] += 1
                 else:
                     target = PREFIX + tag if self.task == "xbrl_tags" else next(iter(values[tag]))

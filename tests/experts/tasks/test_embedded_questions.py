@@ -17,7 +17,7 @@ HASHES = {
     ("xbrl_formula", "test"): "99b7541d71b630f79e83d868b6f597d954f0c24a85a927f57947d614fd4bb970",
     ("xbrl_formula_calc", "test"): "a51ddf6fd5b20750385cc9a340891ec6f16f21ac6c5e0e38195f05e53fa6d0ba",
 }
-"""SHA-256 over the JSON of context, target and group of all examples, by task and split."""
+"""SHA-256 over the JSON of context, target and group of all examples of version 3, by task and split."""
 
 
 @pytest.mark.parametrize(("task", "split"), HASHES)

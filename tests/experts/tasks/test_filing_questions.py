@@ -6,11 +6,11 @@ import re
 import pytest
 
 from finlora.experts.errors import FinLoraError
-from finlora.experts.filings.filing import Filing
+from finlora.experts.filings.filing import Filing, read_filing
 from finlora.experts.filings.linkbases import Calculation
-from finlora.experts.filings.model import Context, Fact
+from finlora.experts.filings.model import Context, Duplicate, Fact
 from finlora.experts.tasks.filing_asker import FILING_TASKS
-from finlora.experts.tasks.filing_context import MAX_FACTS
+from finlora.experts.tasks.filing_context import MAX_FACTS, QuestionSettings, TokenBudget
 from finlora.experts.tasks.filing_questions import build_questions, filing_examples
 from finlora.experts.tasks.filing_sheets import reporting_periods, single_contexts
 from finlora.experts.tasks.formula import canonical_formula
@@ -34,6 +34,21 @@ INSTANT_TAGS = (
     "StockholdersEquity",
 )
 FILLER = tuple(f"Filler{number}" for number in range(20))
+
+INSTANCE = """<xbrl xmlns="http://www.xbrl.org/2003/instance" xmlns:us-gaap="http://fasb.org/us-gaap/2023">
+  <context id="year"><entity><identifier scheme="x">1</identifier></entity>
+    <period><startDate>2023-01-01</startDate><endDate>2023-12-31</endDate></period></context>
+  <context id="end"><entity><identifier scheme="x">1</identifier></entity>
+    <period><instant>2023-12-31</instant></period></context>
+  <unit id="u"><measure>USD</measure></unit>
+  <us-gaap:Revenues contextRef="year" unitRef="u" decimals="0">100</us-gaap:Revenues>
+  <us-gaap:NetIncomeLoss contextRef="year" unitRef="u" decimals="0">7</us-gaap:NetIncomeLoss>
+  <us-gaap:Assets contextRef="end" unitRef="u" decimals="0">52</us-gaap:Assets>
+  <us-gaap:Assets contextRef="end" unitRef="u" decimals="-1">50</us-gaap:Assets>
+  <us-gaap:Liabilities contextRef="end" unitRef="u" decimals="0">30</us-gaap:Liabilities>
+  <us-gaap:StockholdersEquity contextRef="end" unitRef="u" decimals="0">22</us-gaap:StockholdersEquity>
+</xbrl>
+"""
 
 
 def fact(tag: str, value: str | None, context: Context, unit: str | None = "USD") -> Fact:
@@ -162,6 +177,51 @@ def test_values_in_two_units_are_neither_asked_nor_shown(filing):
     formulas = build_questions("xbrl_formula", filing)
     assert formulas.dropped["several values in the period"] >= 3
     assert not any("us-gaap:Assets " in example.target for example in formulas.examples)
+
+
+def test_a_value_that_was_reported_twice_beyond_rounding_is_not_asked(filing):
+    """Exact in a table and rounded in prose is one value; two different amounts are none."""
+    kept = next(one for one in filing.facts if one.tag == "us-gaap:Assets" and one.context == END)
+    asked = {}
+    for name, other in (("rounded", kept.value), ("other", str(int(kept.value) + 9))):
+        duplicate = Duplicate(kept, fact("Assets", other, END))
+        again = Filing(filing.company, filing.facts, filing.labels, duplicates=(duplicate,))
+        asked[name] = {example.target for example in build_questions("xbrl_value", again).examples}
+    assert asked["rounded"] - asked["other"] == {kept.value}
+
+
+def test_the_full_style_asks_by_period_and_shows_the_item_of_other_periods(filing):
+    """Goodwill at one date among Goodwill at others has one answer."""
+    settings = QuestionSettings(style="full")
+    for example in filing_examples("xbrl_value", filing, settings=settings):
+        if re.search("(Label of |us-gaap:)Assets of", example.context):
+            assert re.search(r" at 202[23]-12-31\?\n", example.context)
+            assert example.context.count("<us-gaap:Assets>") == 2
+            break
+    else:
+        pytest.fail("Assets were not asked about")
+
+
+def test_finloras_style_shows_a_whole_context(tmp_path):
+    """All facts of the context; an item with two values, or two tags for a line item, is not asked."""
+    (tmp_path / "acme.xml").write_text(INSTANCE)
+    filing = read_filing(tmp_path)
+    names = {"Assets": "Total assets", "Revenues": "Revenues", "NetIncomeLoss": "Net income"}
+    labels = {f"us-gaap:{tag}": label for tag, label in names.items()}
+    filing = Filing(filing.company, filing.facts, labels)
+    settings = QuestionSettings(style="finlora", instance=tmp_path / "acme.xml")
+    built = build_questions("xbrl_value", filing, settings=settings)
+    assert [example.target for example in built.examples] == ["100", "7"]
+    assert built.dropped == {"several values in the context": 1, "no label in the linkbase": 2}
+    assert "<us-gaap:Revenues>100</>\n<us-gaap:NetIncomeLoss>7</>\n\nQuestion: " in built.examples[0].context
+    assert built.examples[0].context.endswith(" \nAnswer:")
+    calculations = build_questions("xbrl_formula_calc", filing, settings=settings)
+    assert [example.target for example in calculations.examples] == ["(7 / 100) * 100", "30 / 22"]
+    assert calculations.dropped["several values in the context"] == 2
+    short = QuestionSettings("finlora", budget=TokenBudget(99, len), instance=tmp_path / "acme.xml")
+    assert build_questions("xbrl_tags", filing, settings=short).dropped["longer than the token budget"] == 3
+    with pytest.raises(FinLoraError, match="quotes the XBRL instance"):
+        build_questions("xbrl_tags", filing, settings=QuestionSettings("finlora"))
 
 
 def test_the_calculation_linkbase_has_a_say():

@@ -1,10 +1,11 @@
 """Canonical formulas: what makes two formulas one, and what does not."""
 
 import random
+from decimal import Decimal
 
 import pytest
 
-from finlora.experts.tasks.formula import canonical_formula
+from finlora.experts.tasks.formula import canonical_formula, formula_value
 from finlora.experts.tasks.scorers import formula_score
 
 
@@ -87,3 +88,20 @@ def test_another_operand_makes_another_formula():
         position = chance.choice([i for i, letter in enumerate(formula) if letter in "ABC7"])
         changed = formula[:position] + "D" + formula[position + 1 :]
         assert canonical_formula(changed) != canonical_formula(formula)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("(us-gaap:Assets - 5) / 2", "7.5"),
+        ("-us-gaap:Assets * 100 / (5 + 5)", "-200"),
+        ("2 / 3 / 4 * 12", "2"),
+        ("us-gaap:Assets / (5 - 5)", None),
+        ("us-gaap:Goodwill / 5", None),
+        ("no formula here", None),
+    ],
+)
+def test_formulas_are_evaluated(text: str, value: str | None) -> None:
+    """Tags take the given values; what cannot be evaluated has none."""
+    result = formula_value(text, {"Assets": Decimal(20)})
+    assert (None if result is None else round(result, 20)) == (None if value is None else Decimal(value))
