@@ -67,7 +67,7 @@ def compat_score(predictions: Sequence[str], targets: Sequence[str], *, lists: b
         responses = [
             target if ok else answer for ok, target, answer in zip(right, gold, answers, strict=True)
         ]
-        f1 = f1_score(gold, responses, average="weighted", zero_division=0)
+        f1 = f1_score(gold, responses, average="weighted", zero_division=0)  # pyright: ignore[reportArgumentType]
         bounds.append((100.0 * sum(right) / len(right), 100.0 * float(f1)))
     (lowest, lowest_f1), (highest, highest_f1) = bounds
     return CompatScore(lowest, highest, lowest_f1, highest_f1, len(gold))

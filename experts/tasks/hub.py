@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+from datasets.exceptions import DatasetsError
 
 from ..errors import FinLoraError
 from .published_files import FINLORA_TFNS_LABELS, TFNS_LABELS, kind_of_text
@@ -91,7 +92,7 @@ def _load(known: HubData, source: str | Path, split: str) -> datasets.Dataset:
             None if local else known.config,
             revision=None if local or str(source) != known.id else known.revision,
         )
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         fault = str(error).partition("\n")[0] or type(error).__name__
         raise FinLoraError(
             f"{source} cannot be loaded as a data set: {fault}; "

@@ -59,7 +59,8 @@ def _label_f1(predictions: Sequence[str], targets: Sequence[str], average: str) 
     gold = [normalized_label(target) for target in targets]
     answers = [normalized_label(prediction) for prediction in predictions]
     labels = sorted(set(gold))
-    return 100.0 * float(f1_score(gold, answers, labels=labels, average=average, zero_division=0))
+    f1 = f1_score(gold, answers, labels=labels, average=average, zero_division=0)  # pyright: ignore[reportArgumentType]
+    return 100.0 * float(f1)
 
 
 def _positions(predictions: Sequence[str], targets: Sequence[str]) -> tuple[list[str], list[str]]:

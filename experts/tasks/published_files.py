@@ -113,6 +113,21 @@ def read_fnxl_as_published(path: Path) -> list[Example]:
     return fnxl_prompts(questions, {tag for _, _, tag in questions})
 
 
+def read_fnxl_tags(path: Path) -> set[str]:
+    """The tags, without prefix, of FNXL's labelCount.csv, which has no header: number, tag, count.
+
+    Raises:
+        FinLoraError: The file cannot be read, or is another table.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return {row[1].removeprefix("us-gaap:") for row in csv.reader(file)}
+    except (OSError, UnicodeDecodeError, csv.Error, IndexError) as error:
+        raise FinLoraError(
+            f"{path} is no table of number, tag and count ({error}); get FNXL's own, or move it away."
+        ) from error
+
+
 def _tagged_sentences(path: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
     for row in read_rows(path, ("sentence", "numerals-tags")):
         try:

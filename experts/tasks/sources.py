@@ -19,6 +19,7 @@ from .published_files import (
     read_fiqa,
     read_fnxl,
     read_fnxl_as_published,
+    read_fnxl_tags,
     read_fpb,
     read_headlines,
     read_tfns,
@@ -113,7 +114,8 @@ def _read(task: str, source: Source) -> tuple[list[Example], list[str]]:
         return _from_xbrl_table(task, source)
     elif path.suffix == ".jsonl" or (task, path.suffix) in _TABLES:
         examples = _TABLES.get((task, path.suffix), _from_jsonl)(source)
-        return examples, [*_size(task, path.suffix, len(examples)), _checksum(task, path)]
+        notes = [*_size(task, path.suffix, len(examples)), _checksum(task, path)]
+        return examples, [*notes, *_unknown_tags(path, examples)] if task == "fnxl" else notes
     raise FinLoraError(f"{path} cannot be turned into examples of {task}; {_allowed(task)}.")
 
 
@@ -145,6 +147,16 @@ def _size(task: str, suffix: str, rows: int) -> list[str]:
         return []
     known = "; ".join(f"{file.name}: {file.rows:,}" for file in expected)
     return [f"warning: {rows:,} rows, unlike the published files as a whole ({known})"]
+
+
+def _unknown_tags(path: Path, examples: list[Example]) -> list[str]:
+    """Whether the tags are those of the table of all tags, where FNXL's lies beside its sentences."""
+    table = path.with_name("labelCount.csv")
+    if not table.is_file():
+        return []
+    tags = {tag for example in examples for tag in example.target.split(",")}
+    unknown = len(tags - read_fnxl_tags(table))
+    return [f"tags that {table} does not have: {unknown:,} of {len(tags):,}", _checksum("fnxl", table)]
 
 
 def _checksum(task: str, path: Path) -> str:

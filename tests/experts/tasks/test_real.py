@@ -3,6 +3,8 @@
 import json
 import re
 from collections import Counter
+from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 
@@ -159,3 +161,21 @@ def test_published_files_are_sources(data):
     assert len(build_task("nwgi", data_file(data, "finlora/test/nwgi_test.jsonl"))) == 2023
     assert len(build_task("fnxl", data_file(data, "fnxl/test_sample.csv"))) == 418
     assert len(build_task("xbrl_formula", data_file(data, "filings/tsla-20240630"))) > 20
+
+
+def test_checksums_of_whole_files_are_known(data):
+    """FNXL's table of tags is whole there, and has all tags of the sentences."""
+    said: list[str] = []
+    build_task("fnxl", data_file(data, "fnxl/dev_sample.csv"), report=said.append)
+    assert any("does not have: 0 of " in line for line in said)
+    assert any("as published: FNXL labelCount.csv" in line for line in said)
+
+
+def test_every_published_file_has_a_use_or_a_reason(data):
+    """`docs/data-files.md` names each file of the data folder by a pattern."""
+    text = (Path(__file__).parents[3] / "docs" / "data-files.md").read_text("utf-8")
+    patterns = re.findall(r"^\| `([^`]+)` \|", text, flags=re.MULTILINE)
+    files = [str(path.relative_to(data)) for path in data.rglob("*") if path.is_file()]
+    unnamed = [name for name in files if not any(fnmatch(name, pattern) for pattern in patterns)]
+    assert unnamed == ["README.md"]
+    assert not [pattern for pattern in patterns if not any(fnmatch(name, pattern) for name in files)]

@@ -74,6 +74,19 @@ def test_fnxl_asks_for_values_that_have_one_tag(write):
         read_fnxl(broken, first_value_only=True)
 
 
+def test_fnxl_tags_are_looked_up(write):
+    """In the table of all tags, where it lies beside the sentences."""
+    tags = "{'us-gaap:A': ['7'], 'us-gaap:B': ['3']}"
+    path = write("sample.csv", "sentence,numerals-tags", f'"It paid 7 and 3.","{tags}"')
+    table = write("labelCount.csv", "0,us-gaap:A,128")
+    said: list[str] = []
+    build_task("fnxl", path, report=said.append)
+    assert f"tags that {table} does not have: 1 of 2" in said
+    write("labelCount.csv", "us-gaap:A")
+    with pytest.raises(FinLoraError, match="no table of number, tag and count"):
+        build_task("fnxl", path)
+
+
 @pytest.mark.parametrize(
     ("lines", "fault"),
     [
