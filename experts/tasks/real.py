@@ -107,7 +107,11 @@ def _filings(task: str, folder: Path) -> Pools:
 
 def _of_filing(task: str, folder: Path, formula_variants: int) -> list[Example]:
     variants = formula_variants if task.startswith("xbrl_formula") else 1
-    return filing_examples(task, read_filing(folder), seed=_SEED, variants=variants)
+    return filing_examples(task, _filing(folder), seed=_SEED, variants=variants)
+
+
+# Four tasks ask about each filing.
+_filing = cache(read_filing)
 
 
 def _fpb(folder: Path) -> Pools:
