@@ -5,10 +5,11 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import FinLoraError
-from .examples import read_records
+from .examples import read_examples, read_records
 from .finlora_prompts import fnxl_prompts
 from .sampling import mask_numbers
 from .task import Example
@@ -31,6 +32,7 @@ _HEADLINE_COLUMNS = {
     "down": "Price Direction Down",
     "comparison": "Asset Comparision",
 }
+_FINANCEBENCH_FORM = "every line must be a JSON object with context, target and url"
 _FIQA_FORM = 'every line must be a JSON object such as {"text": "a headline", "label": "neutral"}'
 _TWEET = re.compile(r"\$[A-Za-z]|https?://|@\w|#\w|!")
 
@@ -111,6 +113,13 @@ def read_fnxl_as_published(path: Path) -> list[Example]:
         if values
     ]
     return fnxl_prompts(questions, {tag for _, _, tag in questions})
+
+
+def read_financebench_rows(path: Path) -> list[Example]:
+    """FinLoRA's FinanceBench JSONL, whose rows also have the url of a document, which is the group."""
+    urls = [record.get("url", "") for _, record in read_records(path, _FINANCEBENCH_FORM)]
+    pairs = zip(read_examples(path), urls, strict=True)
+    return [replace(example, group=example.group or str(url)) for example, url in pairs]
 
 
 def read_fnxl_tags(path: Path) -> set[str]:

@@ -16,6 +16,7 @@ from .filing_questions import FILING_TASKS, filing_examples
 from .hub import HUB_DATA, read_hub
 from .items import with_item
 from .published_files import (
+    read_financebench_rows,
     read_fiqa,
     read_fnxl,
     read_fnxl_as_published,
@@ -185,6 +186,7 @@ _TABLES: dict[tuple[str, str], Callable[[Source], list[Example]]] = {
     ("financial_math", ".xlsx"): lambda source: read_formulas(
         source.path, source.split, published=source.published
     ),
+    ("financebench", ".jsonl"): lambda source: read_financebench_rows(source.path),
     ("financebench", ".xlsx"): lambda source: read_financebench(source.path),
     **{(task, ".csv"): (lambda source: read_exam(source.path)) for task in EXAM_TASKS},
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from finlora.experts.base_model import load_tokenizer
 from finlora.experts.errors import FinLoraError
 from finlora.experts.filings.filing import read_filing
 from finlora.experts.tasks import TASKS, read_examples
@@ -49,10 +50,13 @@ def test_splits_share_nothing_and_gold_scores_100(data, task):
     targets = [example.target for example in splits["test"]]
     assert TASKS[task].score(targets, targets) == 100.0
     assert len(set(targets)) > 1
-    longest = max(
-        len(example.context) + len(example.target) for examples in splits.values() for example in examples
-    )
-    assert longest < LONGEST_PROMPT + 1000
+    tokenizer = load_tokenizer("embedded")
+    prompts = [example.context for examples in splits.values() for example in examples]
+    longest = sorted(prompts, key=len)[-20:]
+    assert len(longest[-1]) <= LONGEST_PROMPT
+    # The answer must fit beside the prompt.
+    tokens = max(map(len, tokenizer(longest)["input_ids"]))
+    assert tokens + TASKS[task].max_new_tokens <= 1024
 
 
 def test_long_prompts_are_counted(data):

@@ -116,6 +116,17 @@ def test_jsonl_passes_through_without_unanswerable_rows(write):
     assert [example.target for example in build_task("xbrl_value", numbers)] == ["us-gaap:A", "4.0"]
 
 
+def test_documents_of_financebench_are_groups(write):
+    """By the url that FinLoRA's rows have; without one, by the pages shown."""
+    prompt = "Answer. Question: Q{}\nDocument Pages Context:\nPage 1:\nText.\n\nAnswer:"
+    rows = [{"context": prompt.format(i), "target": "a", "url": "https://x/a.pdf"} for i in range(2)]
+    examples = build_task("financebench", write("f.jsonl", *map(json.dumps, rows)))
+    assert [example.group for example in examples] == ["https://x/a.pdf"] * 2
+    del rows[0]["url"], rows[1]["url"]
+    one, other = build_task("financebench", write("f.jsonl", *map(json.dumps, rows)))
+    assert one.group == other.group != ""
+
+
 def test_tables_are_built_by_task(write):
     """The CSV of the authors stands for its own task only."""
     path = write("tfns.csv", "text,label", "$ABC up,1")
