@@ -83,6 +83,7 @@ class ExpertBank(nn.Module):
         self.stacks = nn.ModuleList(
             stack_experts(
                 [(index, *one[name]) for index, one in enumerate(deltas.values()) if name in one],
+                expert_count=len(experts),
                 dtype=dtype,
                 device=linears[name].weight.device,  # pyright: ignore[reportArgumentType]
             )

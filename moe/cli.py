@@ -27,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": answering.evaluate,
     "score": data.score,
     "benchmark": benchmarking.benchmark,
+    "benchmark-speed": benchmarking.benchmark_speed,
     "generate": answering.generate,
     "import": formats.import_mixture,
     "export": formats.export_mixture,

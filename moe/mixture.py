@@ -24,7 +24,7 @@ from ..experts.base_model import Base
 from ..experts.errors import FinLoraError
 from .bank import ExpertBank
 from .checkpoint import save_mixture
-from .mixture_linear import ScalingsContext
+from .mixture_linear import Scalings, ScalingsContext
 from .router_attention import RouterAttention
 from .routing import Attend, Router, check_scalings_fit
 from .twin import CachePart, deepen_config, make_twin
@@ -204,13 +204,13 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         part = None if cache is None else CachePart(cache, range(place, place + 1))
         return partial(self.router_attention, past_key_values=part, **wanted)
 
-    def _route(self, hidden: Tensor | None, tokens: Tensor, attend: Attend | None) -> Tensor:
+    def _route(self, hidden: Tensor | None, tokens: Tensor, attend: Attend | None) -> Scalings:
         if hidden is None:
             hidden = torch.zeros(*tokens.shape[:2], 0, device=tokens.device)
         scalings = self.router(hidden, attend)
         check_scalings_fit(scalings, module_count=self.bank.module_count, expert_count=self.bank.expert_count)
         self.last_scalings = scalings.detach().expand(*tokens.shape[:2], -1, -1)
-        return scalings
+        return Scalings.choose(scalings, self.router.most_chosen)
 
     def train(self, mode: bool = True) -> "MixtureForCausalLM":
         """Put the router into training mode; base and experts stay in evaluation mode, as they are frozen."""

@@ -31,6 +31,9 @@ class Router(nn.Module, ABC):
     needs_hidden_states: ClassVar[bool] = True
     """False if the scalings do not depend on the input, which saves the scaling pass."""
 
+    most_chosen: int | None = None
+    """Most experts with a scaling other than zero, for each token and layer; None if all may have one."""
+
     context_width: int = 0
     """Features of the queries, keys and values with which the router looks back; 0 if it does not."""
 
@@ -87,6 +90,7 @@ class ConstantRouter(Router):
                 "an expert or one row of them for each adapted linear layer."
             )
         self.register_buffer("weights", table.reshape(-1, table.shape[-1]).clone())
+        self.most_chosen = max(1, int((self.weights != 0).sum(dim=-1).max()))
 
     @classmethod
     def one_hot(cls, expert: int, *, expert_count: int) -> "ConstantRouter":

@@ -45,6 +45,7 @@ class XLoRARouter(Router):
         self.d_model = d_model
         self.module_count = module_count if settings.per_module else 1
         self.expert_count = expert_count
+        self.most_chosen = settings.top_k
         self.context_width = settings.context_width
         if settings.context_width:
             self.query = nn.Linear(d_model, settings.context_width)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from ...benchmarks.speed_shape import SpeedShape
 from .answering import Quantization
 
 
@@ -21,6 +22,26 @@ def demo(runs: Path = Path("runs"), workers: int | None = None) -> None:
     from ...benchmarks import demo as demonstration
 
     demonstration.demo(runs=runs, workers=workers)
+
+
+def benchmark_speed(
+    name: str = "speed",
+    repeats: int = 5,
+    shape: SpeedShape = SpeedShape(),
+    runs: Path = Path("runs"),
+) -> None:
+    """Time generation and router training of mixtures beside PEFT, on random weights, and write the ratios.
+
+    Args:
+        name: Name of the run's folder, which must not exist.
+        repeats: How often everything is timed; medians are reported.
+        shape: Shape of the random base and its experts.
+        runs: Folder of all runs.
+    """
+    from ...benchmarks import speed
+
+    speed.benchmark_speed(runs / name, shape, repeats=repeats)
+    print((runs / name / "speed.md").read_text(encoding="utf-8"))
 
 
 def benchmark(

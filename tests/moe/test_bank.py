@@ -52,7 +52,7 @@ def test_scale_is_folded_in_once(make_expert, base) -> None:
     up = load_file(folder / "adapter_model.safetensors")[
         "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
     ]
-    torch.testing.assert_close(stack.up.data, up * 12 / 4**0.5)
+    torch.testing.assert_close(stack.up.data, up.T * 12 / 4**0.5)
     assert stack.expert_of_row.tolist() == [0] * 4
 
 

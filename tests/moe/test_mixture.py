@@ -13,6 +13,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from finlora.experts.errors import FinLoraError
 from finlora.moe.bank import ExpertBank
 from finlora.moe.mixture import MixtureForCausalLM
+from finlora.moe.mixture_linear import Scalings
 from finlora.moe.routing import ConstantRouter
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -85,6 +86,24 @@ def test_tokens_one_by_one_equal_all_at_once(any_base, make_mixture, prompts, co
             torch.testing.assert_close(torch.cat(pieces, dim=1), mixture(prompts).logits, atol=5e-5, rtol=0)
         assert cache.get_seq_length() == 11
         assert len(cache) == 2 * 2 + (context_width > 0)
+
+
+@pytest.mark.parametrize("settings", [{"top_k": 1}, {"top_k": 2, "renormalize": "sum", "per_module": False}])
+def test_single_tokens_that_gather_chosen_experts_equal_all_at_once(
+    make_base, make_mixture, prompts, settings, monkeypatch
+) -> None:
+    mixture = make_mixture(make_base(), **settings)
+    expected = mixture(prompts[:1]).logits
+    gathered = []
+    choose = Scalings.choose
+    monkeypatch.setattr(Scalings, "choose", lambda *given: gathered.append(choose(*given)) or gathered[-1])
+    cache, pieces = None, []
+    for token in prompts[:1].split(1, dim=1):
+        output = mixture(token, past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        pieces.append(output.logits)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), expected, **CLOSE)
+    assert all(one.chosen is not None for one in gathered)
 
 
 @pytest.mark.parametrize("context_width", [0, 12])
