@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 from datasketch import MinHash, MinHashLSH
 
@@ -98,7 +99,9 @@ def leak_report(splits: Mapping[str, Sequence[Example]]) -> LeakReport:
         raise FinLoraError("There is nothing to compare; give the examples of at least one split.")
     contexts = [example.context for examples in splits.values() for example in examples]
     masked = [mask_numbers(context) for context in contexts]
-    clusters = dict(zip(LEVELS, (contexts, masked, _near_clusters(masked)), strict=True))
+    clusters: dict[str, Sequence[Hashable]] = dict(
+        zip(LEVELS, (contexts, masked, _near_clusters(masked)), strict=True)
+    )
     positions: dict[str, dict[str, dict[Hashable, list[int]]]] = {}
     start = 0
     for split, examples in splits.items():
@@ -156,7 +159,8 @@ def _near_clusters(texts: Sequence[str]) -> list[int]:
     for text, runs in runs_of.items():
         signature = MinHash(num_perm=_PERMUTATIONS)
         signature.update_batch([run.encode() for run in sorted(runs)])
-        for other in index.query(signature):
+        similar: list[Any] = index.query(signature)
+        for other in similar:
             old, new = cluster[text], cluster[other]
             if old != new and _jaccard(runs, runs_of[other]) >= NEAR_SIMILARITY:
                 for member in members.pop(old):
