@@ -22,10 +22,7 @@ FINER = Task(
     source=("FiNER-139 (Loukas et al. 2022, arXiv 2203.06482), or invented companies in the embedded suite"),
     licence="CC BY-SA 4.0; invented companies: Apache-2.0",
     card=Card(
-        files=(
-            PublishedFile("FinLoRA finer_test_batched.jsonl of 2025-03-17", 501),
-            PublishedFile("hub nlpaueb/finer-139, test", 108378, ""),
-        ),
+        files=(PublishedFile("FinLoRA finer_test_batched.jsonl of 2025-03-17", 501),),
         faults=(
             Fault("the 140 tags offered include an empty one", "removed"),
             Fault("the last prompt has 2 questions but says 4", "it says 2"),
