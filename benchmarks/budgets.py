@@ -88,8 +88,8 @@ BUDGETS: dict[str, Budget] = {
         routing_examples=16,
         answer_batch_size=50,
         expert=ExpertSettings(max_steps=100, learning_rate=2.5e-3, save_steps=50),
-        # From validation questions: headlines were at 63, 74 and 93 % after 100, 200 and 500 steps, formulas at
-        # 100 % after 150.
+        # From validation questions: headlines were at 63, 74 and 93 % after 100, 200 and 500 steps, formulas
+        # at 100 % after 150.
         expert_steps={"xbrl_formula": 150, "xbrl_formula_calc": 150, "xbrl_term": 150, "headline": 400},
         router=_ROUTER,
         routers=_ROUTERS,
