@@ -1,17 +1,14 @@
 """Fetches the files of a filing from the SEC's EDGAR through edgartools: the only use of the network."""
 
-from __future__ import annotations
-
+import importlib
 import importlib.util
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import Any
 
 from ..errors import FinLoraError
-
-if TYPE_CHECKING:
-    import edgar
 
 _IDENTITY = "EDGAR_IDENTITY"
 _SUFFIXES = (".xml", ".xsd", ".htm", ".html")
@@ -48,13 +45,12 @@ def fetch_filing(
             f"The SEC asks who downloads and {_IDENTITY} is not set; set it to a name and e-mail address, "
             "such as 'Jo Doe jo@example.com'."
         )
-    import edgar
-    import httpx
-
+    # By name, since a type checker takes `import edgar` for this very file.
+    edgar, httpx = importlib.import_module("edgar"), importlib.import_module("httpx")
     edgar.set_identity(identity)
     temporary = out_folder.with_name(f".{out_folder.name}.{os.getpid()}.tmp")
     try:
-        filing = _find(ticker_or_cik, form, year)
+        filing = _find(edgar, ticker_or_cik, form, year)
         temporary.mkdir(parents=True)
         _save(filing, temporary)
         temporary.rename(out_folder)
@@ -67,9 +63,7 @@ def fetch_filing(
     return out_folder
 
 
-def _find(ticker_or_cik: str, form: str, year: int) -> edgar.Filing:
-    import edgar
-
+def _find(edgar: ModuleType, ticker_or_cik: str, form: str, year: int) -> Any:
     # A year that ends in December is reported in the next one.
     filings = edgar.Company(ticker_or_cik).get_filings(form=form, year=[year, year + 1], amendments=False)
     periods = {filing.report_date: filing for filing in filings}
@@ -83,7 +77,7 @@ def _find(ticker_or_cik: str, form: str, year: int) -> edgar.Filing:
     return periods[max(ends)]
 
 
-def _save(filing: edgar.Filing, folder: Path) -> None:
+def _save(filing: Any, folder: Path) -> None:
     for attachment in filing.attachments:
         # Names come from outside; only the last part may become a path here.
         name = Path(attachment.document).name

@@ -27,28 +27,37 @@ _OPTIONS = {"resolve_entities": False, "no_network": True, "load_dtd": False, "d
 def parse_xml(path: Path) -> etree._Element:
     """Root element of a well-formed file, without comments and processing instructions.
 
+    Names that HTML has for characters, such as ``&nbsp;``, are known although XML does not know them.
+
     Raises:
         FinLoraError: The file is missing, too large (``MAX_BYTES``, ``MAX_TAGS``), not well-formed, wrongly
-            encoded, or declares entities.
+            encoded, or declares or uses entities.
     """
     read_root(path)
     _refuse_many_tags(path)
-    parser = etree.XMLParser(**_OPTIONS, huge_tree=True, remove_comments=True, remove_pis=True)
     try:
-        return etree.parse(str(path), parser).getroot()
+        root = _parse(path.read_bytes())
+        if next(root.iter(etree.Entity), None) is None:
+            return root
     except etree.XMLSyntaxError as error:
-        if "Entity" in (error.msg or ""):
-            return _parse_with_html_names(path)
+        if "Entity" not in (error.msg or ""):
+            raise _syntax_error(path, error) from error
+    try:
+        root = _parse(re.sub(rb"&(\w+);", _character_reference, path.read_bytes()))
+    except etree.XMLSyntaxError as error:
         raise _syntax_error(path, error) from error
+    unknown = next(root.iter(etree.Entity), None)
+    if unknown is not None:
+        raise fault(unknown, path, f"the entity {unknown.text} is not known")
+    return root
 
 
 def read_root(path: Path) -> etree._Element:
-    """Root element with its attributes and namespaces but without its content, which is not read.
+    """Root element with its attributes and namespaces; of its content, part or nothing is read.
 
     Raises:
         FinLoraError: As ``parse_xml``, as far as the beginning of the file shows it.
     """
-    parser = etree.XMLPullParser(events=("start",), **_OPTIONS, huge_tree=False)
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -57,17 +66,26 @@ def read_root(path: Path) -> etree._Element:
                 "give the filing without it."
             )
         with path.open("rb") as file:
-            while file.tell() < _PROLOG_BYTES and (chunk := file.read(_CHUNK)):
-                parser.feed(chunk)
-                for _, root in parser.read_events():
-                    _refuse_entities(path, root)
-                    return root
-            parser.close()
-    except etree.XMLSyntaxError as error:
-        raise _syntax_error(path, error) from error
+            beginning = file.read(_PROLOG_BYTES)
     except OSError as error:
         raise FinLoraError(f"{path} cannot be read: {error}.") from error
-    raise FinLoraError(f"{path} has no element in its first {_PROLOG_BYTES:,} bytes; fetch the file again.")
+    parser = etree.XMLPullParser(events=("start",), **_OPTIONS, huge_tree=False)
+    for start in range(0, len(beginning), _CHUNK):
+        broken = None
+        try:
+            parser.feed(beginning[start : start + _CHUNK])
+        except etree.XMLSyntaxError as error:
+            broken = error
+        for _, root in parser.read_events():
+            # What is wrong after the root's start is not the matter here.
+            _refuse_entities(path, root)
+            return root
+        if broken is not None:
+            raise _syntax_error(path, broken) from broken
+    raise FinLoraError(
+        f"{path}, line 1: not well-formed XML (no element in its first {len(beginning):,} bytes); "
+        "fetch the file again."
+    )
 
 
 def local_name(element: etree._Element) -> str:
@@ -78,6 +96,12 @@ def local_name(element: etree._Element) -> str:
 def fault(element: etree._Element, path: Path, what: str) -> FinLoraError:
     """The error that says what is wrong with an element, and where it stands."""
     return FinLoraError(f"{path}, line {element.sourceline}: {what}; fetch the file again.")
+
+
+def _parse(content: bytes) -> etree._Element:
+    # Bytes rather than a file: libxml2 would unpack it, and reports wrong encodings without a line.
+    parser = etree.XMLParser(**_OPTIONS, huge_tree=True, remove_comments=True, remove_pis=True)
+    return etree.fromstring(content, parser)
 
 
 def _refuse_many_tags(path: Path) -> None:
@@ -100,24 +124,15 @@ def _refuse_entities(path: Path, root: etree._Element) -> None:
         )
 
 
-def _parse_with_html_names(path: Path) -> etree._Element:
-    """The root of a document that uses names such as ``&nbsp;``, which XHTML would declare in its DTD."""
-    content = re.sub(rb"&(\w+);", _as_number, path.read_bytes())
-    parser = etree.XMLParser(**_OPTIONS, huge_tree=True, remove_comments=True, remove_pis=True)
-    try:
-        return etree.fromstring(content, parser)
-    except etree.XMLSyntaxError as error:
-        raise _syntax_error(path, error) from error
-
-
-def _as_number(match: re.Match[bytes]) -> bytes:
+def _character_reference(match: re.Match[bytes]) -> bytes:
     name = match[1].decode("ascii", "replace")
-    if name in ("amp", "lt", "gt", "quot", "apos"):
-        return match[0]
     characters = html5.get(f"{name};")
-    return match[0] if characters is None else "".join(f"&#{ord(one)};" for one in characters).encode()
+    if characters is None or name in ("amp", "lt", "gt", "quot", "apos"):
+        return match[0]
+    return "".join(f"&#{ord(one)};" for one in characters).encode()
 
 
 def _syntax_error(path: Path, error: etree.XMLSyntaxError) -> FinLoraError:
+    message = re.sub(r", line \d+, column \d+$", "", error.msg or "")
     line = error.lineno or 1
-    return FinLoraError(f"{path}, line {line}: not well-formed XML ({error.msg}); fetch the file again.")
+    return FinLoraError(f"{path}, line {line}: not well-formed XML ({message}); fetch the file again.")
