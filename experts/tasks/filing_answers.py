@@ -35,7 +35,7 @@ def shown_facts(prompt: str) -> list[tuple[str, str, str]]:
     """Tag (without prefix), value and period of every fact in a prompt; the period is empty if not stated."""
     facts, period = [], ""
     for line in prompt.partition("XML File: ")[2].split("\n"):
-        heading = _PERIOD.match(line)
+        heading = None if line.startswith("<") else _PERIOD.match(line)
         if heading:
             period = heading[1][0].lower() + heading[1][1:]
         facts += [(tag, value, period) for tag, value in _FACT.findall(line)]

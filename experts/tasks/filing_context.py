@@ -115,15 +115,16 @@ class Room:
 
         Args:
             asked: Facts that the answer needs.
-            pool: Facts that may be shown, the asked ones among them, in order.
+            pool: Facts that may be shown, the asked ones themselves among them, in order.
             ask: Makes the prompt of written facts, to count its tokens.
             first: Distractors that come before all others, because they are easily confused.
 
         Returns:
             None if the asked facts alone do not fit.
         """
-        needed = set(asked)
-        others = [fact for fact in pool if fact not in needed]
+        # By identity: hashing every fact for every question would take most of the time.
+        needed = set(map(id, asked))
+        others = [fact for fact in pool if id(fact) not in needed]
         order = [*pool, *first]
         if self.budget is None:
             room = self.chance.randint(MIN_FACTS, MAX_FACTS) - len(asked)
@@ -135,7 +136,7 @@ class Room:
     def _within(
         self,
         budget: TokenBudget,
-        needed: set[Fact],
+        needed: set[int],
         others: Sequence[Fact],
         order: Sequence[Fact],
         ask: Callable[[str], Example],
@@ -165,9 +166,9 @@ class Room:
         return list(dict.fromkeys(fact for pair in zip(near, drawn, strict=True) for fact in pair))
 
 
-def _in_order(order: Sequence[Fact], needed: set[Fact], chosen: Sequence[Fact]) -> list[Fact]:
-    shown = needed.union(chosen)
-    return [fact for fact in order if fact in shown]
+def _in_order(order: Sequence[Fact], needed: set[int], chosen: Sequence[Fact]) -> list[Fact]:
+    shown = needed.union(map(id, chosen))
+    return [fact for fact in order if id(fact) in shown]
 
 
 def _words(fact: Fact) -> list[str]:

@@ -8,10 +8,10 @@ import pytest
 from finlora.experts.tasks.suites import SUITES
 
 HASHES = {
-    ("xbrl_tags", "train"): "7054839d06bbd797726075e7a6bb550034b607e72660044b01e6e6adf6b2c29a",
-    ("xbrl_value", "train"): "cf6afa38d0e9080d21ecafcb9cf908ca296708fe936ef9c44cad2a54934338ce",
-    ("xbrl_formula", "train"): "b542a0f861e8f1a8065fec3b9789f865690a980b1ec3de5f28e426cf6fd5af2f",
-    ("xbrl_formula_calc", "train"): "12a8832e24dda2546284834afba00da64f2df4e26a7709ced8a75d716e621557",
+    ("xbrl_tags", "validation"): "38197d64492c30be4e287fa3ecd937b199f91066a95071a6b5d666b5d31640fb",
+    ("xbrl_value", "validation"): "707fb5aaf97a7a7fc5a4b1cb0544602c29c78b192202e603fa51065ba76840f9",
+    ("xbrl_formula", "validation"): "383d8c546b55447ad964b56f674cfa5f8dbfb8ec609e8d2afea8ae2f56e22922",
+    ("xbrl_formula_calc", "validation"): "ce4b429176bfee6c6a7ce58726360521d9441b2783ae61a4d01eeb4c85eecf10",
     ("xbrl_tags", "test"): "e195a66262b03152068ee91356de5b3d2dfa1f30ae7b480b3ba2f8886b42e01f",
     ("xbrl_value", "test"): "e8d2185c58cbb4b771ed515c0c4e5c37a588b9d195d74ca328843362367f18c1",
     ("xbrl_formula", "test"): "99b7541d71b630f79e83d868b6f597d954f0c24a85a927f57947d614fd4bb970",
