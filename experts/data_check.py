@@ -23,8 +23,6 @@ class DataCheck:
     longest_tokens: int
     too_long: int
     """Examples that do not fit the base; training leaves them out, and evaluation counts them as wrong."""
-    repeated_prompts: int
-    """Prompts that occur again after their first time."""
     contradictions: int
     """Prompts that occur with different answers."""
     unreachable: int
@@ -47,7 +45,6 @@ def check_examples(
     """
     encoded = encode_examples(tokenizer, examples)
     lengths = [len(row.input_ids) for row in encoded]
-    prompts = Counter(example.context for example in examples)
     answers = Counter(context for context, _ in {(example.context, example.target) for example in examples})
     limit = token_limit(config)
     return DataCheck(
@@ -56,7 +53,6 @@ def check_examples(
         median_tokens=median(lengths),
         longest_tokens=max(lengths),
         too_long=sum(length > limit for length in lengths),
-        repeated_prompts=len(examples) - len(prompts),
         contradictions=sum(count > 1 for count in answers.values()),
         # A model also needs to generate the end of sequence, which the completion contains.
         unreachable=sum(

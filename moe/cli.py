@@ -22,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "tasks": data.tasks,
     "data build": data.data_build,
     "data check": data.data_check,
+    "data export": data.data_export,
     "train-expert": training.train_expert,
     "train-router": training.train_router,
     "evaluate": answering.evaluate,

@@ -80,7 +80,7 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
     ("arguments", "sentence"),
     [
         (["train-exprt"], "did you mean 'train-expert'?"),
-        (["data"], "needs a second word: data build or data check"),
+        (["data"], "needs a second word: data build or data check or data export"),
         (["train-expert", "finner", "--out", "x", "--suite", "embedded"], "did you mean 'finer'?"),
         (["train-expert", "finer", "--out", "x"], "either --examples with a JSONL file or --suite"),
         (
@@ -201,6 +201,10 @@ def test_from_examples_to_a_mixture_and_to_peft_and_back(
     """Every command of the everyday path on a tiny base, each reading what the one before wrote."""
     finlora("data check xbrl_value.jsonl --task xbrl_value --base ./base")
     assert "8 examples in 8 groups" in capsys.readouterr().out
+    finlora("data check xbrl_value.jsonl sentiment.jsonl --base ./base")
+    assert "shared by xbrl_value.jsonl and sentiment.jsonl" in capsys.readouterr().out
+    finlora("data export --out harness --examples xbrl_value xbrl_value.jsonl")
+    assert Path("harness/finlora_xbrl_value.yaml").exists()
     for task in ("xbrl_value", "sentiment"):
         finlora(
             f"train-expert {task} --out experts/{task} --examples {task}.jsonl --base ./base "

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import FinLoraError
-from ..filings.filing import read_filing
 from .corrections import corrected
 from .exam import EXAM_TASKS, read_exam
 from .examples import read_examples
-from .filing_questions import FILING_TASKS, filing_examples
+from .filing_context import Style
+from .filing_questions import FILING_TASKS
+from .filing_sources import DOCUMENTS, TASKS_OF_FILINGS, build_from_filing
 from .hub import HUB_DATA, read_hub
 from .items import with_item
 from .published_files import (
@@ -45,12 +46,14 @@ class Source:
         split: Part of a source that holds several: a split of a hub data set, or "train" or "test" of the
             formulas spreadsheet.
         filings: Folder of the filings that a table of XBRL questions is about.
+        style: How a filing's facts stand in prompts.
     """
 
     place: str | Path
     labels: Labels = "corrected"
     split: str | None = None
     filings: Path | None = None
+    style: Style = "full"
 
     @property
     def path(self) -> Path:
@@ -70,6 +73,7 @@ def build_task(
     labels: Labels = "corrected",
     split: str | None = None,
     filings: Path | None = None,
+    style: Style = "full",
     report: Callable[[str], object] = lambda _: None,
 ) -> list[Example]:
     """Examples of a task from a published file, a hub data set, or a folder with a filing.
@@ -81,6 +85,8 @@ def build_task(
         labels: "corrected", or "published": as FinLoRA published them, faults included.
         split: Part of the source; by default all of it, and "test" of a hub data set.
         filings: Folder of the filings that a table of XBRL questions is about.
+        style: How a filing's facts stand in prompts: "plain" (tag and value), "full" (also period, unit and
+            decimals), or "finlora" (a whole context as FinLoRA writes it).
         report: Called with each sentence that a user of the examples should read: size, checksum,
             corrections.
 
@@ -88,7 +94,7 @@ def build_task(
         FinLoraError: Unknown task, or a source that does not hold it; the message names what is allowed.
     """
     get_task(task)
-    asked = Source(source, labels, split, filings)
+    asked = Source(source, labels, split, filings, style)
     examples, notes = _read(task, asked)
     if not asked.published:
         examples, done = corrected(task, examples)
@@ -106,14 +112,15 @@ def _read(task: str, source: Source) -> tuple[list[Example], list[str]]:
         if not _HUB_ID.fullmatch(str(source.place)) or path.suffix in (".csv", ".jsonl", ".xlsx"):
             raise FinLoraError(f"{path} does not exist; {_allowed(task)}.")
         return _from_hub(task, source)
-    if path.is_dir():
-        if task in FILING_TASKS:
-            return filing_examples(task, read_filing(path)), []
-        if task in HUB_DATA:
-            return _from_hub(task, source)
-    elif path.suffix == ".csv" and task in FILING_TASKS:
+    if path.is_dir() and task in HUB_DATA and any(path.rglob("*.parquet")):
+        return _from_hub(task, source)
+    if task in TASKS_OF_FILINGS and (path.is_dir() or path.suffix in (".xml", *DOCUMENTS)):
+        return build_from_filing(task, path, source.style)
+    if path.is_dir() and task in HUB_DATA:
+        return _from_hub(task, source)
+    if path.suffix == ".csv" and task in FILING_TASKS:
         return _from_xbrl_table(task, source)
-    elif path.suffix == ".jsonl" or (task, path.suffix) in _TABLES:
+    if path.suffix == ".jsonl" or (task, path.suffix) in _TABLES:
         examples = _TABLES.get((task, path.suffix), _from_jsonl)(source)
         notes = [*_size(task, path.suffix, len(examples)), _checksum(task, path)]
         return examples, [*notes, *_unknown_tags(path, examples)] if task == "fnxl" else notes
@@ -199,8 +206,9 @@ def _allowed(task: str) -> str:
         kinds.append("a CSV file with the columns question, A, B, answer and optionally C, D, E, context")
     else:
         kinds += [_KINDS[suffix] for name, suffix in _TABLES if name == task and suffix in _KINDS]
+    if task in TASKS_OF_FILINGS:
+        kinds.append("a folder with the files of one XBRL filing, its instance or its inline document")
     if task in FILING_TASKS:
-        kinds.append("a folder with the XML files of one XBRL filing")
         kinds.append("FinLoRA's CSV table with --filings")
     if task in HUB_DATA:
         kinds.append(f"the hub id {HUB_DATA[task].id} or a folder in its format")

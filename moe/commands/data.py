@@ -66,6 +66,7 @@ def data_build(
     labels: Literal["corrected", "published"] = "corrected",
     split: str | None = None,
     filings: Path | None = None,
+    style: Literal["plain", "full", "finlora"] = "full",
 ) -> None:
     """Turn a published file, a hub data set or a filing into examples of a task.
 
@@ -79,13 +80,17 @@ def data_build(
         labels: Whether known faults are corrected, or labels and prompts stay as FinLoRA published them.
         split: Split of a hub data set (test by default), or train or test of the formulas spreadsheet.
         filings: Folder of the filings that FinLoRA's tables of XBRL questions are about.
+        style: How a filing's facts stand in prompts: tag and value; also period, unit and decimals; or a
+            whole context as FinLoRA writes it.
     """
     from ...experts.tasks import write_examples
     from ...experts.tasks.sources import build_task
 
     if out.exists():
         raise FinLoraError(f"{out} exists and is never overwritten; choose another file.")
-    examples = build_task(task, source, labels=labels, split=split, filings=filings, report=print)
+    examples = build_task(
+        task, source, labels=labels, split=split, filings=filings, style=style, report=print
+    )
     write_examples(out, examples)
     print(f"{len(examples):,} examples of {task} written to {out}")
 
@@ -119,31 +124,59 @@ def score(
 
 
 def data_check(
-    examples: Annotated[Path, tyro.conf.arg(metavar="FILE")],
+    files: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE…")],
     /,
     task: str | None = None,
     base: str = "embedded",
 ) -> None:
-    """Check a file of examples before training or evaluating on it.
+    """Check files of examples before training or evaluating on them.
 
-    Ends in an error that names file and line if the file is malformed; otherwise counts what deserves a look,
-    such as prompts that are too long for the base.
+    Ends in an error that names file and line if a file is malformed; otherwise counts what deserves a look,
+    such as prompts that are too long for the base, that repeat, or that several files (train and test, say)
+    share: exactly, but for their numbers, or nearly.
 
     Args:
-        examples: JSONL file with `context` and `target`, optionally `group`.
+        files: JSONL files with `context` and `target`, optionally `group`.
         task: Name of the task, to check that its limit on the length of answers suffices.
         base: Base whose tokens are counted: embedded, a local folder or a hub id.
     """
     from ...experts.base_model import load_config, load_tokenizer
     from ...experts.data_check import check_examples
+    from ...experts.leaks import leak_report
     from ...experts.tasks import get_task, read_examples
 
+    if not files:
+        raise FinLoraError("No file was named; give at least one JSONL file with context and target.")
     known_task = None if task is None else get_task(task)
-    found = check_examples(read_examples(examples), load_tokenizer(base), load_config(base), known_task)
-    print(f"{found.examples:,} examples in {found.groups:,} groups")
-    print(f"tokens with base {base}: median {found.median_tokens:,.0f}, longest {found.longest_tokens:,}")
-    print(f"too long for the base: {found.too_long:,}")
-    print(f"repeated prompts: {found.repeated_prompts:,}")
-    print(f"prompts with different answers: {found.contradictions:,}")
-    if known_task is not None:
-        print(f"answers longer than the {known_task.max_new_tokens} tokens of {task}: {found.unreachable:,}")
+    splits = {str(path): read_examples(path) for path in files}
+    tokenizer, config = load_tokenizer(base), load_config(base)
+    for name, examples in splits.items():
+        found = check_examples(examples, tokenizer, config, known_task)
+        print(f"{name}: {found.examples:,} examples in {found.groups:,} groups")
+        print(f"tokens with base {base}: median {found.median_tokens:,.0f}, longest {found.longest_tokens:,}")
+        print(f"too long for the base: {found.too_long:,}")
+        print(f"prompts with different answers: {found.contradictions:,}")
+        if known_task is not None:
+            limit = known_task.max_new_tokens
+            print(f"answers longer than the {limit} tokens of {task}: {found.unreachable:,}")
+    print(leak_report(splits).text())
+
+
+def data_export(
+    out: Path,
+    examples: dict[str, Path],
+) -> None:
+    """Write tasks for lm-evaluation-harness, so that others can ask them with the tool they know.
+
+    `python -m finlora.benchmarks.harness_model run --model finlora --model_args pretrained=MODEL
+    --include_path OUT --tasks finlora` then asks a base, an expert or a mixture.
+
+    Args:
+        out: Folder to write; it must be empty or absent.
+        examples: Task and JSONL file, for each task: xbrl_value value.jsonl finer finer.jsonl.
+    """
+    from ...experts.tasks import read_examples
+    from ...experts.tasks.harness import export_tasks
+
+    names = export_tasks(out, {task: read_examples(path) for task, path in examples.items()})
+    print(f"{', '.join(names)} written to {out}")

@@ -20,7 +20,7 @@ def test_every_fault_is_counted_once(
     ]
     found = check_examples(examples, tiny_tokenizer, tiny_llama.config, get_task("xbrl_value"))
     assert (found.examples, found.groups) == (6, 5)
-    assert (found.too_long, found.repeated_prompts, found.contradictions) == (1, 2, 1)
+    assert (found.too_long, found.contradictions) == (1, 1)
     assert found.unreachable == 1
     assert found.longest_tokens == 1 + 600 + 2 + 1
 
@@ -30,5 +30,5 @@ def test_clean_examples_have_no_faults(
 ) -> None:
     """Without a task, answers have no limit."""
     found = check_examples([Example("a", "b"), Example("c", "d")], tiny_tokenizer, tiny_llama.config, None)
-    assert (found.too_long, found.repeated_prompts, found.contradictions, found.unreachable) == (0, 0, 0, 0)
+    assert (found.too_long, found.contradictions, found.unreachable) == (0, 0, 0)
     assert found.median_tokens == 1 + 1 + 2 + 1

@@ -173,7 +173,7 @@ def test_sources_that_cannot_be_used_are_refused(write, tmp_path):
     """Missing file, wrong kind, a folder for a text task, an unknown task, nothing left."""
     with pytest.raises(FinLoraError, match="does not exist"):
         build_task("fpb", tmp_path / "absent.csv")
-    with pytest.raises(FinLoraError, match="folder with the XML files"):
+    with pytest.raises(FinLoraError, match="folder with the files of one XBRL filing"):
         build_task("xbrl_value", write("notes.txt", "hello"))
     with pytest.raises(FinLoraError, match="CSV file of the data set's authors"):
         build_task("fnxl", tmp_path)
