@@ -1,6 +1,13 @@
 """A filing as everything else sees it: facts with their contexts, labels and calculations.
 
 Whoever parses XBRL hands over a ``Filing``; whoever asks questions about one needs no XBRL parser.
+
+Why not Arelle: filings come without the us-gaap schemas, and offline Arelle 2.47.3 takes an element of a
+plain instance for a fact only when its schema is at hand: 35 of the 760 facts of Apple's 10-Q of March 2025
+(725 are set aside as undefined), none of Netflix's 10-K of 2009. Inline documents need no schema to be
+read, and there Arelle is the independent check: of the 5,381 numbers of five documents it reads 5,360 as
+this reader does, and the other 21 ("three") not at all, for want of the SEC's transformations. Seconds and
+memory: docs/results/filings/speed.md.
 """
 
 import re
