@@ -61,8 +61,12 @@ def _shortened(text: str) -> str:
 def data_build(
     task: Annotated[str, tyro.conf.arg(metavar="TASK")],
     /,
-    source: Annotated[str, tyro.conf.arg(name="from", metavar="SOURCE")],
     out: Path,
+    source: Annotated[str | None, tyro.conf.arg(name="from", metavar="SOURCE")] = None,
+    ticker: str | None = None,
+    cik: str | None = None,
+    form: str = "10-K",
+    year: int | None = None,
     labels: Literal["corrected", "published"] = "corrected",
     split: str | None = None,
     filings: Path | None = None,
@@ -75,8 +79,13 @@ def data_build(
 
     Args:
         task: Name of the task, as `finlora tasks` lists them.
-        source: A data set's own file, FinLoRA's JSONL file, a hub id, or the folder of an XBRL filing.
         out: File to write; it must not exist.
+        source: A data set's own file, FinLoRA's JSONL file, a hub id, or the folder of an XBRL filing.
+        ticker: In place of a source, the company whose filing is fetched from the SEC's EDGAR and kept beside
+            the examples, such as AAPL.
+        cik: The same by the company's number at the SEC, such as 320193.
+        form: Kind of the fetched filing.
+        year: Year in which the period of the fetched filing ends.
         labels: Whether known faults are corrected, or labels and prompts stay as FinLoRA published them.
         split: Split of a hub data set (test by default), or train or test of the formulas spreadsheet.
         filings: Folder of the filings that FinLoRA's tables of XBRL questions are about.
@@ -88,11 +97,28 @@ def data_build(
 
     if out.exists():
         raise FinLoraError(f"{out} exists and is never overwritten; choose another file.")
+    if [source, ticker, cik].count(None) != 2:
+        raise FinLoraError("Give one source of examples: --from, --ticker or --cik.")
     examples = build_task(
-        task, source, labels=labels, split=split, filings=filings, style=style, report=print
+        task,
+        source or _fetched(ticker or cik or "", form, year, out.parent),
+        labels=labels,
+        split=split,
+        filings=filings,
+        style=style,
+        report=print,
     )
     write_examples(out, examples)
     print(f"{len(examples):,} examples of {task} written to {out}")
+
+
+def _fetched(company: str, form: str, year: int | None, folder: Path) -> Path:
+    from ...experts.filings.edgar import fetch_filing
+
+    if year is None:
+        raise FinLoraError("A filing is fetched for a year; give --year, such as --year 2024.")
+    kept = folder / f"{company}-{form.replace('/', '-')}-{year}"
+    return kept if kept.is_dir() else fetch_filing(company, form, year, kept)
 
 
 def score(

@@ -6,6 +6,7 @@ import pytest
 
 from finlora.experts.errors import FinLoraError
 from finlora.experts.filings.edgar import fetch_filing
+from finlora.moe import cli
 
 EDGAR = """
 from types import SimpleNamespace
@@ -91,6 +92,23 @@ def test_what_cannot_be_fetched_leaves_nothing_behind(tmp_path, name, fault):
     with pytest.raises(FinLoraError, match=fault):
         fetch_filing(name, "10-Q", 2023, tmp_path / "out" / "acme")
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.usefixtures("edgar")
+def test_data_build_fetches_once_and_keeps_the_filing(tmp_path, monkeypatch, capsys):
+    """Beside the examples, named after what was asked for."""
+    monkeypatch.chdir(tmp_path)
+    build = ["data", "build", "xbrl_value", "--out", "x.jsonl"]
+    assert cli.main([*build, "--cik", "42", "--form", "10-Q"]) == 2
+    assert "give --year" in capsys.readouterr().err
+    assert cli.main([*build, "--ticker", "ACME", "--cik", "42"]) == 2
+    assert "Give one source of examples" in capsys.readouterr().err
+    for _ in range(2):
+        # What the stand-in sends is no filing, and is kept all the same.
+        assert cli.main([*build, "--ticker", "ACME", "--form", "10-Q", "--year", "2023"]) == 2
+        assert "acme-2023_htm.xml" in capsys.readouterr().err
+        assert (tmp_path / "ACME-10-Q-2023" / "acme-2023_htm.xml").is_file()
+        monkeypatch.delenv("EDGAR_IDENTITY", raising=False)
 
 
 @pytest.mark.usefixtures("edgar")
