@@ -41,7 +41,7 @@ def main() -> None:
         measure(reader, path, arguments.repeats)
         for path in paths
         for reader in READERS
-        # edgartools reads plain instances only.
+        # The XBRL class of edgartools reads plain instances only.
         if path.is_dir() or reader != "edgartools"
     ]
     arguments.out.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")

@@ -128,7 +128,7 @@ def test_a_filing_folder_is_a_source_of_examples(folder):
     assert example.target == "1004000000"
     assert "acme:Robots" not in example.context
     ratios = {example.group for example in build_task("xbrl_formula", folder)}
-    assert ratios == {
+    assert ratios >= {
         f"Acme Corp: {name}" for name in ("Debt Ratio", "Debt to Equity Ratio", "Equity Multiplier")
     }
     (folder / "acme_lab.xml").unlink()
