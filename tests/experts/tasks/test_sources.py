@@ -176,6 +176,8 @@ def test_sources_that_cannot_be_used_are_refused(write, tmp_path):
     with pytest.raises(FinLoraError, match="folder with the files of one XBRL filing"):
         build_task("xbrl_value", write("notes.txt", "hello"))
     with pytest.raises(FinLoraError, match="CSV file of the data set's authors"):
+        build_task("fnxl", write("notes.txt", "hello"))
+    with pytest.raises(FinLoraError, match="asks about sentences, which only inline XBRL has"):
         build_task("fnxl", tmp_path)
     with pytest.raises(FinLoraError, match="did you mean"):
         build_task("fnxll", tmp_path)
