@@ -125,7 +125,7 @@ def _training(base_folder: Path, work: Path, shape: SpeedShape, repeats: int) ->
         )
         if quantization == "none":
             peft = peft_xlora(mixture, work / "peft_xlora", base_folder)
-            classifier = peft.base_model.internal_xlora_classifier
+            classifier: Any = peft.get_submodule("base_model.internal_xlora_classifier")
             steps["router step, PEFT X-LoRA"] = partial(_step, peft.train(), tokens, trained=classifier)
     return _records("router training", take_turns(steps, repeats), {"tokens": rows * length})
 

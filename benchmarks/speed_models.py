@@ -40,7 +40,7 @@ def build_base(shape: SpeedShape) -> LlamaForCausalLM:
 
 def save_base(shape: SpeedShape, folder: Path, tokenizer_of: Base) -> Path:
     """Write the random base as a folder that `load_base` reads; the tokenizer is only carried along."""
-    build_base(shape).save_pretrained(folder)
+    build_base(shape).save_pretrained(str(folder))
     tokenizer_of.tokenizer.save_pretrained(folder)
     return folder
 
@@ -59,7 +59,7 @@ def save_experts(
             )
             adapter = get_peft_model(copy.deepcopy(model), config)
             adapter.peft_config["default"].base_model_name_or_path = base_name
-            adapter.save_pretrained(out)
+            adapter.save_pretrained(str(out))
         folders[f"expert_{index}"] = out
     return folders
 

@@ -98,7 +98,7 @@ class RouterAttention(nn.Module):
         if past_key_values is not None:
             heads[1:] = past_key_values.update(heads[1], heads[2], self.layer_idx)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
+            self.config._attn_implementation or "eager", eager_attention_forward
         )
         output, _ = attend(self, *heads, mask, dropout=0.0, scaling=self.head_dim**-0.5, **kwargs)
         return output.reshape(*query.shape[:2], -1)[..., : value.shape[-1]]

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,11 +61,13 @@ class Batches:
         return [(text[skip : skip + 600], _FILING_WEIGHT)]
 
     def _encode(self, document: Document) -> Iterator[tuple[int, float]]:
-        yield self.tokenizer.bos_token_id, 0.0
+        begin: Any = self.tokenizer.bos_token_id
+        end: Any = self.tokenizer.eos_token_id
+        yield begin, 0.0
         for text, weight in document:
             for token in self._ids(text):
                 yield token, weight
-        yield self.tokenizer.eos_token_id, 0.0 if self.first_stage else 0.1
+        yield end, 0.0 if self.first_stage else 0.1
 
     def _ids(self, text: str) -> list[int]:
         if text not in self.cache:

@@ -12,6 +12,8 @@ Only low-frequency rotary dimensions compare contents, because they hardly turn 
 only high-frequency ones look a fixed number of tokens back.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -60,11 +62,12 @@ class _Circuit:
     """Writes the heads; holds the bases in which copies of earlier tokens are kept apart."""
 
     def __init__(self, model: LlamaForCausalLM, config: LlamaConfig) -> None:
-        self.layers = model.model.layers
+        self.layers: Any = model.model.layers
         self.heads, self.width = config.num_attention_heads, config.hidden_size
         self.head_width = self.width // self.heads
         pairs = self.head_width // 2
-        base = config.rope_parameters["rope_theta"]
+        rope: Any = config.rope_parameters
+        base = rope["rope_theta"]
         self.frequency = base ** (-torch.arange(pairs) / pairs)
         self.parts = _orthogonal(self.width).split(self.head_width)
         # Every copy keeps the same part of a token, so that copies from different distances can be compared.

@@ -12,6 +12,7 @@ import random
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,7 +75,7 @@ class _Run:
             self.tokenizer = train_tokenizer(texts, settings.vocabulary, settings.context)
             self.model = initialize(_config(settings, self.tokenizer), settings.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model.to(self.device)
+        self.model.to(self.device)  # pyright: ignore[reportArgumentType]
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=settings.learning_rate,
@@ -163,7 +164,7 @@ class _Run:
         """Write model, tokenizer and card, and remove the checkpoint."""
         self.model.eval()
         probes = run_probes(self.model, self.tokenizer, documents=200)
-        self.model.to(torch.float16).save_pretrained(self.out)
+        self.model.half().save_pretrained(self.out)
         self.tokenizer.save_pretrained(self.out)
         card = {
             "settings": asdict(self.settings),
@@ -179,7 +180,7 @@ class _Run:
         return self.out
 
 
-def _config(settings: PretrainingSettings, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+def _config(settings: PretrainingSettings, tokenizer: Any) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=settings.vocabulary,
         hidden_size=settings.hidden_size,

@@ -6,6 +6,7 @@ from the test names, facts from seeds that pretraining does not use.
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -80,7 +81,8 @@ def _encode(
     tokenizer: PreTrainedTokenizerFast, document: Document
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """Return token ids and the half-open spans of the pieces of weight 1."""
-    ids, spans = [tokenizer.bos_token_id], []
+    begin: Any = tokenizer.bos_token_id
+    ids, spans = [begin], []
     for text, weight in document:
         piece = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
         if weight == 1.0:
