@@ -74,7 +74,7 @@ def test_files_beyond_the_limits_are_refused(tmp_path, monkeypatch):
         (b"", "line 1: not well-formed"),
         (b"<?xml version='1.0' encoding='utf-8'?>\n<xbrl>\n\xe9\xe8</xbrl>", "line 3: .*(UTF-8|encoding)"),
         (b"<?xml version='1.0' encoding='klingon'?>\n<xbrl/>", "line 1: .*encoding"),
-        (gzip.compress(b"<xbrl/>"), "line 1: not well-formed"),
+        (gzip.compress(b"<xbrl/>", mtime=0), "line 1: not well-formed"),
         (b"<xbrl>" * 3000, "line 1: not well-formed"),
     ],
 )
