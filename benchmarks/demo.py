@@ -7,9 +7,7 @@ from pathlib import Path
 from .cross_task import benchmark
 from .findings import headline
 from .layout import RunLayout
-from .methods import ROUTERS, make_methods
-from .results import ResultIndex, read_results
-from .statistics import MACRO
+from .report import Findings
 
 
 def demo(*, runs: Path = Path("runs"), workers: int | None = None) -> RunLayout:
@@ -29,12 +27,8 @@ def demo(*, runs: Path = Path("runs"), workers: int | None = None) -> RunLayout:
 
 def describe(layout: RunLayout) -> str:
     """The findings of a finished run as text for the terminal, the report's path at its end."""
-    results = read_results(layout.results)
-    index = ResultIndex(results)
-    tasks = list(dict.fromkeys(one.task for one in results if one.task != MACRO))
-    seeds = sorted({one.seed for one in results if one.seed is not None})
-    routers = {one.method for one in results} & ROUTERS.keys()
-    lines = headline(index, make_methods(tasks, seeds, routers), tasks)
+    found = Findings.read(layout)
+    lines = headline(found.index, found.methods, found.tasks)
     return "\n".join(
         [
             "",

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from ..experts.atomic_write import write_text
 from ..experts.base_model import EMBEDDED_BASE, load_base
 from ..experts.errors import FinLoraError
 from ..router.settings import XLoRASettings
+from ..router.train import new_mixture
 from .results import json_lines
 from .speed_models import (
     contenders,
-    make_mixture,
     peft_xlora,
     random_prompt,
     save_base,
@@ -75,7 +76,7 @@ def benchmark_speed(folder: Path, shape: SpeedShape, *, repeats: int) -> list[di
 
 
 def _generation(base_folder: Path, work: Path, shape: SpeedShape, repeats: int) -> list[dict[str, Any]]:
-    models = {name: make() for name, make in contenders(base_folder, work, shape.rank).items()}
+    models = contenders(base_folder, work, shape.rank)
     records = []
     for prompt_tokens, new_tokens in LENGTHS:
         prompt = random_prompt(shape.vocabulary, prompt_tokens)
@@ -102,7 +103,7 @@ def _expert_counts(base_folder: Path, work: Path, shape: SpeedShape, repeats: in
     for count in EXPERT_COUNTS:
         folders = save_experts(base.model, count, shape.rank, work / "experts", base.name)
         for top_k in (None, 2):
-            mixture = make_mixture(base, folders, XLoRASettings(top_k=top_k))
+            mixture = new_mixture(base, folders, XLoRASettings(top_k=top_k), seed=0)
             name = f"{count} experts, " + ("all" if top_k is None else f"top {top_k}")
             makers[name] = partial(_generate, mixture, prompt, new_tokens)
     times = take_turns(makers, repeats)
@@ -116,7 +117,7 @@ def _training(base_folder: Path, work: Path, shape: SpeedShape, repeats: int) ->
     for quantization in ("none", "int8", "nf4"):
         base = load_base(str(base_folder), quantization)
         folders = save_experts(base.model, 8, shape.rank, work / "experts", base.name)
-        mixture = make_mixture(base, folders, XLoRASettings())
+        mixture = new_mixture(base, folders, XLoRASettings(), seed=0)
         mixture.router.requires_grad_(True)
         hidden = mixture.scaling_hidden_states(tokens)
         steps[f"router step, {quantization}"] = partial(_step, mixture, tokens)
@@ -189,24 +190,18 @@ def _records(
 def speed_table(records: list[dict[str, Any]]) -> str:
     """The measurements as Markdown: seconds, spread, and how many times as long as the quickest."""
     lines = []
-    seen = None
-    for record in records:
-        key = (record["comparison"], record.get("prompt_tokens"), record.get("new_tokens"))
-        if key != seen:
-            seen = key
-            group = [
-                r for r in records if (r["comparison"], r.get("prompt_tokens"), r.get("new_tokens")) == key
-            ]
-            quickest = min(r["median_seconds"] for r in group)
-            sizes = "" if key[1] is None else f", {key[1]} prompt tokens and {key[2]} new ones"
-            lines += ["", f"## {key[0]}{sizes}", ""]
-            lines += ["| Contender | Median seconds | Smallest to largest | Times the quickest |"]
-            lines += ["| :-- | --: | --: | --: |"]
-        seconds = record["seconds"]
-        lines.append(
-            f"| {record['contender']} | {record['median_seconds']:.3f} | {min(seconds):.3f} to "
-            f"{max(seconds):.3f} | {record['median_seconds'] / quickest:.2f} |"
-        )
+    for (comparison, *lengths), group in groupby(records, key=_work):
+        rows = list(group)
+        quickest = min(row["median_seconds"] for row in rows)
+        sizes = f", {lengths[0]} prompt tokens and {lengths[1]} new ones" if None not in lengths else ""
+        lines += ["", f"## {comparison}{sizes}", ""]
+        lines += ["| Contender | Median seconds | Smallest to largest | Times the quickest |"]
+        lines += ["| :-- | --: | --: | --: |"]
+        lines += [
+            f"| {row['contender']} | {row['median_seconds']:.3f} | {min(row['seconds']):.3f} to "
+            f"{max(row['seconds']):.3f} | {row['median_seconds'] / quickest:.2f} |"
+            for row in rows
+        ]
     first = records[0]
     head = (
         f"# Speed\n\nRandom weights of shape {first['shape']}, {first['device']}, "
@@ -214,3 +209,7 @@ def speed_table(records: list[dict[str, Any]]) -> str:
         f"{first['repeats']} repeats in turn."
     )
     return "\n".join([head, *lines]) + "\n"
+
+
+def _work(record: Mapping[str, Any]) -> tuple[str, int | None, int | None]:
+    return record["comparison"], record.get("prompt_tokens"), record.get("new_tokens")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +17,7 @@ from ..moe.mixture import MixtureForCausalLM
 from ..moe.peft_xlora import export_peft_xlora
 from ..moe.routing import ConstantRouter
 from ..router.settings import XLoRASettings
-from ..router.xlora import XLoRARouter
+from ..router.train import new_mixture
 from .speed_shape import SpeedShape
 
 
@@ -64,23 +62,6 @@ def save_experts(
     return folders
 
 
-def make_mixture(
-    base: Base, folders: Mapping[str, Path], settings: XLoRASettings | None
-) -> MixtureForCausalLM:
-    """Make a mixture with a random X-LoRA router, or with the first expert alone if no settings are given."""
-    bank = ExpertBank.from_folders(folders, base)
-    if settings is None:
-        return MixtureForCausalLM.build(base, bank, ConstantRouter.one_hot(0, expert_count=bank.expert_count))
-    set_seed(0)
-    router = XLoRARouter(
-        settings,
-        d_model=base.model.config.hidden_size,
-        module_count=bank.module_count,
-        expert_count=bank.expert_count,
-    )
-    return MixtureForCausalLM.build(base, bank, router)
-
-
 def peft_lora(folder: Path, base_folder: Path) -> nn.Module:
     """PEFT's own model of one expert."""
     return PeftModel.from_pretrained(load_base(str(base_folder), "none").model, str(folder)).eval()
@@ -96,21 +77,20 @@ def peft_xlora(mixture: MixtureForCausalLM, folder: Path, base_folder: Path) -> 
     return PeftModel.from_pretrained(model, str(folder)).eval()
 
 
-def contenders(
-    base_folder: Path, work: Path, rank: int, *, experts: int = 8
-) -> dict[str, Callable[[], nn.Module]]:
-    """Makers of every model that is compared, by name, all on the same weights."""
+def contenders(base_folder: Path, work: Path, rank: int, *, experts: int = 8) -> dict[str, nn.Module]:
+    """Every model that is compared, by name, all on the same weights."""
     base = load_base(str(base_folder), "none")
     folders = save_experts(base.model, experts, rank, work / "experts", base.name)
-    first = next(iter(folders.items()))
-    exact = make_mixture(base, folders, XLoRASettings())
+    name, first = next(iter(folders.items()))
+    exact = new_mixture(base, folders, XLoRASettings(), seed=0)
+    one_expert = ConstantRouter.one_hot(0, expert_count=1)
     return {
-        "base": lambda: base.model,
-        "peft_lora": partial(peft_lora, first[1], base_folder),
-        "lora": partial(make_mixture, base, dict([first]), None),
-        "exact": lambda: exact,
-        "exact_top2": partial(make_mixture, base, folders, XLoRASettings(top_k=2)),
-        "peft_xlora": partial(peft_xlora, exact, work / "peft_xlora", base_folder),
+        "base": base.model,
+        "peft_lora": peft_lora(first, base_folder),
+        "lora": MixtureForCausalLM.build(base, ExpertBank.from_folders({name: first}, base), one_expert),
+        "exact": exact,
+        "exact_top2": new_mixture(base, folders, XLoRASettings(top_k=2), seed=0),
+        "peft_xlora": peft_xlora(exact, work / "peft_xlora", base_folder),
     }
 
 

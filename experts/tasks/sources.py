@@ -112,12 +112,10 @@ def _read(task: str, source: Source) -> tuple[list[Example], list[str]]:
         if not _HUB_ID.fullmatch(str(source.place)) or path.suffix in (".csv", ".jsonl", ".xlsx"):
             raise FinLoraError(f"{path} does not exist; {_allowed(task)}.")
         return _from_hub(task, source)
-    if path.is_dir() and task in HUB_DATA and any(path.rglob("*.parquet")):
+    if path.is_dir() and task in HUB_DATA:
         return _from_hub(task, source)
     if task in TASKS_OF_FILINGS and (path.is_dir() or path.suffix in (".xml", *DOCUMENTS)):
         return build_from_filing(task, path, source.style)
-    if path.is_dir() and task in HUB_DATA:
-        return _from_hub(task, source)
     if path.suffix == ".csv" and task in FILING_TASKS:
         return _from_xbrl_table(task, source)
     if path.suffix == ".jsonl" or (task, path.suffix) in _TABLES:
