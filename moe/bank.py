@@ -73,9 +73,9 @@ class ExpertBank(nn.Module):
         linears = dict(base.model.named_modules())
         deltas = {}
         for name, files in experts.items():
-            _refuse_beyond_lora(name, files.config)
+            refuse_beyond_lora(name, files.config)
             files.check_fits(base)
-            deltas[name] = _read_matrices(name, files)
+            deltas[name] = read_matrices(name, files)
             _check_linear(name, deltas[name], base)
         dtype = torch.bfloat16 if base.model.dtype == torch.bfloat16 else torch.float32
         self.expert_names = tuple(experts)
@@ -148,7 +148,12 @@ def _check_base_name(name: str, files: ExpertFiles, base: Base) -> None:
         )
 
 
-def _refuse_beyond_lora(name: str, config: LoraConfig) -> None:
+def refuse_beyond_lora(name: str, config: LoraConfig) -> None:
+    """Check that an expert's update is a plain product of two matrices, which may be summed with others.
+
+    Raises:
+        FinLoraError: If its config says otherwise.
+    """
     for field, reason in BEYOND_LORA.items():
         if getattr(config, field, None):
             raise FinLoraError(
@@ -168,8 +173,16 @@ def _refuse_beyond_lora(name: str, config: LoraConfig) -> None:
         )
 
 
-def _read_matrices(name: str, files: ExpertFiles) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return A (rank, d_in) and scaled B (d_out, rank) by module name, in float32."""
+def read_matrices(name: str, files: ExpertFiles) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return A (rank, d_in) and scaled B (d_out, rank) by module name, in float32.
+
+    Args:
+        name: Of the expert, for messages.
+        files: Of a plain LoRA or rsLoRA expert.
+
+    Raises:
+        FinLoraError: If the weights hold anything else, are incomplete, or contradict the config.
+    """
     halves: dict[str, dict[str, Tensor]] = {}
     for key, tensor in files.tensors.items():
         module, separator, matrix = key.removeprefix(PEFT_PREFIX).rpartition(".lora_")
@@ -186,12 +199,22 @@ def _read_matrices(name: str, files: ExpertFiles) -> dict[str, tuple[Tensor, Ten
                 f"The expert {name} is damaged: {module} lacks lora_A or lora_B, or their ranks differ; copy "
                 "or train it again."
             )
-        result[module] = (half["A"], half["B"] * _scale(name, files.config, module, half["A"].shape[0]))
+        result[module] = (half["A"], half["B"] * lora_scale(name, files.config, module, half["A"].shape[0]))
     return result
 
 
-def _scale(name: str, config: LoraConfig, module: str, rank: int) -> float:
-    """Return alpha / rank, or alpha / sqrt(rank) for rsLoRA, as PEFT resolves both patterns."""
+def lora_scale(name: str, config: LoraConfig, module: str, rank: int) -> float:
+    """Return alpha / rank, or alpha / sqrt(rank) for rsLoRA, as PEFT resolves both patterns.
+
+    Args:
+        name: Of the expert, for messages.
+        config: Its config.
+        module: Name of the adapted layer.
+        rank: That of the layer's weights.
+
+    Raises:
+        FinLoraError: If the config gives another rank.
+    """
     ranks, alphas = config.rank_pattern or {}, config.alpha_pattern or {}
     expected_rank = ranks.get(get_pattern_key(list(ranks), module), config.r)
     alpha = alphas.get(get_pattern_key(list(alphas), module), config.lora_alpha)
