@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from .atomic_write import write_json
 from .base_model import Base, linear_layer_names
 from .errors import FinLoraError
 
@@ -99,6 +100,17 @@ def read_expert(folder: Path | str) -> ExpertFiles:
             f"No expert at {folder}: it is not a folder; give the folder `train-expert` wrote."
         )
     return ExpertFiles(folder, _read_config(folder), _read_tensors(folder), _read_metadata(folder))
+
+
+def sort_targets(folder: Path) -> None:
+    """Give equal adapters equal files: PEFT keeps the targets as a set, whose order changes by process.
+
+    Args:
+        folder: A PEFT adapter folder whose config lists its targets.
+    """
+    content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    content["target_modules"] = sorted(content["target_modules"])
+    write_json(folder / CONFIG_FILE, content)
 
 
 def _read_config(folder: Path) -> LoraConfig:

@@ -7,7 +7,6 @@ arXiv:2402.09353).
 """
 
 import dataclasses
-import json
 import logging
 import os
 import warnings
@@ -23,7 +22,7 @@ from transformers import set_seed
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from .adapter import CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE
+from .adapter import CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE, sort_targets
 from .atomic_write import write_json
 from .base_model import Base, linear_layer_names
 from .batching import SimilarLengthSampler
@@ -219,8 +218,5 @@ def _save_adapter(model: PeftModel, base: Base, run: RunFolder) -> Path:
     folder = run.scratch / "result"
     model.peft_config["default"].base_model_name_or_path = base.name
     model.save_pretrained(str(folder), save_embedding_layers=False)
-    # PEFT keeps the targets as a set, whose order changes from process to process.
-    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    config["target_modules"] = sorted(config["target_modules"])
-    write_json(folder / CONFIG_FILE, config)
+    sort_targets(folder)
     return folder

@@ -1,0 +1,1 @@
+"""Merging: many experts become one ordinary adapter, by rules that need no training. Start in `merge.py`."""
