@@ -48,7 +48,11 @@ def _scalings_of_batch(
     mixture: MixtureForCausalLM, encoded: Sequence[Encoded]
 ) -> tuple[Float[Tensor, "batch token expert"], dict[str, Float[Tensor, "batch token"]]]:
     batch = {name: tensor.to(mixture.device) for name, tensor in collate(encoded, pad_id=0).items()}
-    mixture(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    mixture(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        prompt_lengths=(batch["labels"] >= 0).int().argmax(dim=1),
+    )
     assert mixture.last_scalings is not None
     scalings = mixture.last_scalings.float().mean(dim=2)
     # The scalings of a token act on the prediction of the next one, so the answer begins one token early.

@@ -20,13 +20,13 @@ from ..experts.atomic_write import write_json
 from ..experts.base_model import Base
 from ..experts.errors import FinLoraError
 from .bank import ExpertBank
+from .mode import EXACT, Mode
 from .routing import Router
 
 MIXTURE_FILE = "mixture.json"
 ROUTER_FILE = "router.safetensors"
 FORMAT = "finlora-mixture"
 FORMAT_VERSION = 1
-MODE = "exact"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,8 @@ class MixtureFiles:
     """What the router's `from_settings` takes."""
     router_weights: Mapping[str, Tensor]
     """The router's state dict."""
+    mode: Mode = EXACT
+    """How scalings come about."""
 
     def check_bank(self, bank: ExpertBank) -> None:
         """Check that the experts that were found are the ones that the router was trained for.
@@ -83,6 +85,7 @@ class SavableMixture(Protocol):
     origin: Base
     bank: ExpertBank
     router: Router
+    mode: Mode
 
 
 def save_mixture(mixture: SavableMixture, folder: Path | str) -> Path:
@@ -114,7 +117,7 @@ def _describe(mixture: SavableMixture, folder: Path) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "mode": MODE,
+        **mixture.mode.as_dict(),
         "base": {
             "name": str(Path(base.name).resolve()) if Path(base.name).is_dir() else base.name,
             "revision": base.revision,
@@ -142,10 +145,10 @@ def read_mixture(folder: Path | str) -> MixtureFiles:
     folder = Path(folder)
     content = read_json(folder / MIXTURE_FILE)
     version = content.get("format_version")
-    if content.get("format") != FORMAT or version != FORMAT_VERSION or content.get("mode") != MODE:
+    if content.get("format") != FORMAT or version != FORMAT_VERSION:
         raise FinLoraError(
-            f"{folder / MIXTURE_FILE} is not a mixture that this FinLoRA reads (format version {version}, "
-            f"mode {content.get('mode')}); it reads version {FORMAT_VERSION}, mode {MODE}."
+            f"{folder / MIXTURE_FILE} is not a mixture that this FinLoRA reads: its format version is "
+            f"{version}, this one reads version {FORMAT_VERSION}."
         )
     try:
         return MixtureFiles(
@@ -159,6 +162,7 @@ def read_mixture(folder: Path | str) -> MixtureFiles:
             router_name=content["router"]["type"],
             router_settings=content["router"]["settings"],
             router_weights=read_tensors(folder / ROUTER_FILE),
+            mode=Mode(name=content["mode"], block=content.get("block")),
         )
     except (KeyError, TypeError) as error:
         raise FinLoraError(

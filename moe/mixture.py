@@ -1,13 +1,14 @@
-"""The mixture: base, expert bank and router as one Hugging Face causal language model (mode `exact`).
+"""The mixture: base, expert bank and router as one Hugging Face causal language model.
 
 X-LoRA (Buehler and Buehler 2024, arXiv:2402.07148) runs the model twice for a token. The *scaling pass* goes
 through the base with experts off; its final hidden states give the scalings. The *mixture pass* goes through
-twin layers (see `twin.py`) that apply the experts with these scalings. Start reading at
-`MixtureForCausalLM.forward`.
+twin layers (see `twin.py`) that apply the experts with these scalings. Cheaper ways are in `mode.py`. Start
+reading at `MixtureForCausalLM.forward`.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,20 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from ..experts.base_model import Base
+from ..experts.encoding import IGNORED_LABEL
 from ..experts.errors import FinLoraError
 from .bank import ExpertBank
+from .base_draft import BaseDraft, DraftCounts
+from .both_passes import runs_as_one_batch
+from .carried_scalings import carried_by, carry, source_tokens
 from .checkpoint import save_mixture
+from .generated import Generated
 from .mixture_linear import Scalings, ScalingsContext
+from .mode import EXACT, Mode
+from .previous_decoding import decode_with_previous
 from .router_attention import RouterAttention
 from .routing import Attend, Router, check_scalings_fit
-from .twin import CachePart, deepen_config, make_twin
+from .twin import CachePart, block_names, deepen_config, make_twin
 
 ONLY_FOR_THE_MIXTURE_PASS = ("output_hidden_states", "output_attentions", "num_items_in_batch", "return_dict")
 
@@ -36,16 +44,20 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
     """A frozen base with many experts, mixed for each token and adapted linear layer by a router.
 
     Only the router is trainable. `generate` with any cache and `generate_batch` work as for the base. The
-    config is the base's with twice the layers, because a cache holds the keys and values of both passes, and
+    config is the base's with twice the layers where a cache holds the keys and values of both passes, and
     one layer more for a router that looks back; a router that does not need hidden states saves the scaling
     pass, and its mixture has the base's own depth.
 
     Attributes:
+        mode: How scalings come about.
         origin: The base with its name, revision, quantization and tokenizer.
         base: The base model, frozen; parameters are shared with the twin that applies the experts.
         bank: The experts' matrices, frozen.
         router: Computes the scalings.
         router_attention: With what the router looks back at earlier tokens; None if it does not.
+        twin: The base with experts, for the mixture pass.
+        context: Through which its adapted layers get their scalings.
+        last_draft: How proposals fared in the last `generate` of mode base_draft, or None.
         last_scalings: Scalings of the last forward, (batch, token, module or 1, expert), or None before any.
     """
 
@@ -56,44 +68,57 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
     _supports_sdpa = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    _twin: PreTrainedModel
+    twin: PreTrainedModel
 
-    def __init__(self, base: Base, bank: ExpertBank, router: Router):
+    def __init__(self, base: Base, bank: ExpertBank, router: Router, mode: Mode = EXACT):
         """Join the parts; the base is frozen and put into evaluation mode."""
-        base_model, two_passes = base.model, router.needs_hidden_states
+        base_model, two_passes = base.model, router.needs_hidden_states and mode.keeps_scaling_pass
+        depth = base_model.config.get_text_config(decoder=True).num_hidden_layers
         looks_back = router.context_width > 0
+        deeper = two_passes or looks_back
         super().__init__(
-            deepen_config(base_model.config, router_place=looks_back) if two_passes else base_model.config
+            deepen_config(base_model.config, passes=1 + two_passes, router_place=looks_back)
+            if deeper
+            else base_model.config
         )
         self.generation_config = copy.deepcopy(base_model.generation_config)
         self.origin = base
         self.base = base_model.requires_grad_(False)
         self.bank = bank
         self.router = router
+        self.mode = mode
         self.last_scalings: Float[Tensor, "batch token module expert"] | None = None
-        self._context = ScalingsContext()
-        self._base_depth = (
-            base_model.config.get_text_config(decoder=True).num_hidden_layers if two_passes else 0
-        )
+        self.last_draft: DraftCounts | None = None
+        self.context = ScalingsContext()
+        self._base_depth = depth if two_passes else 0
         self.router_attention = (
-            RouterAttention(self.config, 2 * self._base_depth, router.context_width) if looks_back else None
+            RouterAttention(self.config, depth + self._base_depth, router.context_width)
+            if looks_back
+            else None
         )
-        twin = make_twin(base_model, bank, self._context, cache_shift=self._base_depth)
+        twin = make_twin(
+            base_model, bank, self.context, cache_shift=self._base_depth, first_block=mode.block or 0
+        )
+        if mode.block is not None:
+            block = twin.get_submodule(block_names(twin)[mode.block])
+            block.register_forward_pre_hook(self._route_at_block, with_kwargs=True)
+        self._route_later: Callable[[Tensor], Scalings] | None = None
         # Not a registered submodule: parameters and state_dict would list everything twice.
-        object.__setattr__(self, "_twin", twin)
+        object.__setattr__(self, "twin", twin)
         self.eval()
 
     @classmethod
-    def build(cls, base: Base, bank: ExpertBank, router: Router) -> "MixtureForCausalLM":
+    def build(cls, base: Base, bank: ExpertBank, router: Router, mode: Mode = EXACT) -> "MixtureForCausalLM":
         """Make a mixture of a loaded base, a bank made for it, and a router for that bank.
 
         Args:
             base: What `load_base` returned; several mixtures may share one.
             bank: Experts stacked for this base.
             router: Decides the scalings; moved to the base's device.
+            mode: How scalings come about.
 
         Raises:
-            FinLoraError: If the base cannot be the base of a mixture.
+            FinLoraError: If the base cannot be the base of a mixture, or the mode does not fit.
         """
         if not isinstance(base.model, PreTrainedModel) or not base.model.can_generate():
             raise FinLoraError(
@@ -102,7 +127,18 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
             )
         if router.context_width and not router.needs_hidden_states:
             raise FinLoraError("A router that looks back needs the hidden states of the scaling pass.")
-        return cls(base, bank, router.to(base.model.device))
+        if mode != EXACT and not router.needs_hidden_states:
+            raise FinLoraError(
+                f"A {router.name} router's scalings do not depend on the input; leave the mode at exact, "
+                f"instead of {mode.name}."
+            )
+        depth = base.model.config.get_text_config(decoder=True).num_hidden_layers
+        if mode.block is not None and mode.block >= depth:
+            raise FinLoraError(
+                f"The mode's block is {mode.block}, but the base has {depth} blocks, and the last must be "
+                f"left to the experts; set it to {depth - 1} or less."
+            )
+        return cls(base, bank, router.to(base.model.device), mode)
 
     def forward(
         self,
@@ -115,6 +151,7 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         scaling_hidden_states: Float[Tensor, "batch token d_model"] | None = None,
+        prompt_lengths: Int[Tensor, " batch"] | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Run scaling pass, router and mixture pass; arguments mean what they mean for the base.
@@ -130,6 +167,8 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
             logits_to_keep: Number of last tokens, or indices of tokens, whose logits are wanted; 0 means all.
             scaling_hidden_states: What `scaling_hidden_states()` returned for these tokens; skips the
                 scaling pass.
+            prompt_lengths: Only used in mode prompt: number of columns, padding on the left included, before
+                the answer begins; by default up to the first label, and all where there are no labels.
             **kwargs: Passed on to the base.
 
         Raises:
@@ -149,11 +188,17 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
             "use_cache": use_cache,
             "return_dict": True,
         }
-        if scaling_hidden_states is None and self.router.needs_hidden_states:
-            scaling_hidden_states = self._run_scaling_pass(past_key_values=past_key_values, **inputs)
-        attend = self._look_back(past_key_values, inputs)
-        with self._context.using(self._route(scaling_hidden_states, tokens, attend)):
-            output = self._twin(
+        if prompt_lengths is None and labels is not None:
+            prompt_lengths = (labels != IGNORED_LABEL).int().argmax(dim=1)
+        route = partial(
+            self._route,
+            tokens=tokens,
+            sources=source_tokens(self.mode, tokens.shape[1], attention_mask, prompt_lengths),
+            cache=past_key_values,
+            attend=self._look_back(past_key_values, inputs),
+        )
+        with self._routed(route, scaling_hidden_states, past_key_values, inputs):
+            output = self.twin(
                 past_key_values=self._twin_cache(past_key_values),
                 labels=labels,
                 logits_to_keep=logits_to_keep,
@@ -168,16 +213,53 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         input_ids: Int[Tensor, "batch token"],
         attention_mask: Int[Tensor, "batch token"] | Bool[Tensor, "batch token"] | None = None,
     ) -> Float[Tensor, "batch token d_model"]:
-        """Return the base's final hidden states (after its last norm), which do not depend on the router.
+        """Return the hidden states that the router reads, which do not depend on the router.
 
-        They may be stored and given back to `forward`, which then skips the scaling pass.
+        They are the base's final ones (after its last norm); in mode trunk those before the first block with
+        experts, brought to a mean square of 1. They may be stored and given back to `forward`, which then
+        skips the scaling pass.
         """
         return self._run_scaling_pass(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
 
     @torch.no_grad()
     def _run_scaling_pass(self, **inputs: Any) -> Tensor:
         wanted = {key: value for key, value in inputs.items() if key not in ONLY_FOR_THE_MIXTURE_PASS}
+        if self.mode.block is not None:
+            states = self.base.base_model(**wanted, output_hidden_states=True).hidden_states
+            return _normalize(states[self.mode.block])
         return self.base.base_model(**wanted).last_hidden_state
+
+    @contextmanager
+    def _routed(
+        self,
+        route: Callable[[Tensor | None], Scalings],
+        hidden: Tensor | None,
+        cache: Cache | None,
+        inputs: dict[str, Any],
+    ) -> Iterator[None]:
+        """Make the scalings current for a mixture pass, or let them be computed on its way."""
+        if hidden is None and self.router.needs_hidden_states:
+            # A block whose activations are computed twice must not compute the scalings of later ones.
+            if self.mode.block is not None and not torch.is_grad_enabled():
+                self._route_later = route
+                try:
+                    with self.context.using(None):
+                        yield
+                finally:
+                    self._route_later = None
+                return
+            if self.mode.name != "prompt":
+                kept = None if self.mode.block is not None else cache
+                hidden = self._run_scaling_pass(past_key_values=kept, **inputs)
+            elif carried_by(cache) is None:
+                hidden = self._run_scaling_pass(**_without_cache(inputs))
+        with self.context.using(route(hidden)):
+            yield
+
+    def _route_at_block(self, _block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._route_later is not None:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            self.context.scalings = self._route_later(_normalize(hidden))
 
     def _check_cache(self, cache: Cache | None, use_cache: bool, hidden: Tensor | None) -> Cache | None:
         if hidden is not None and (use_cache or cache is not None):
@@ -195,6 +277,8 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
     def _look_back(self, cache: Cache | None, inputs: dict[str, Any]) -> Attend | None:
         if self.router_attention is None:
             return None
+        if self.mode.name == "prompt":
+            cache, inputs = None, _without_cache(inputs)
         place = self.router_attention.layer_idx
         wanted = {
             key: value
@@ -204,22 +288,65 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         part = None if cache is None else CachePart(cache, range(place, place + 1))
         return partial(self.router_attention, past_key_values=part, **wanted)
 
-    def _route(self, hidden: Tensor | None, tokens: Tensor, attend: Attend | None) -> Scalings:
-        if hidden is None:
-            hidden = torch.zeros(*tokens.shape[:2], 0, device=tokens.device)
-        scalings = self.router(hidden, attend)
-        check_scalings_fit(scalings, module_count=self.bank.module_count, expert_count=self.bank.expert_count)
+    def _route(
+        self,
+        hidden: Tensor | None,
+        *,
+        tokens: Tensor,
+        sources: Int[Tensor, "#batch token"] | None,
+        cache: Cache | None,
+        attend: Attend | None,
+    ) -> Scalings:
+        carried = carried_by(cache) if self.mode.carries_scalings else None
+        if self.mode.name == "prompt" and carried is not None:
+            scalings = carried
+        else:
+            if hidden is None:
+                hidden = torch.zeros(*tokens.shape[:2], 0, device=tokens.device)
+            own = self.router(hidden, attend)
+            check_scalings_fit(own, module_count=self.bank.module_count, expert_count=self.bank.expert_count)
+            scalings = carry(self.mode, own, carried, sources, cache)
         self.last_scalings = scalings.detach().expand(*tokens.shape[:2], -1, -1)
         return Scalings.choose(scalings, self.router.most_chosen)
+
+    def _sample(
+        self,
+        input_ids: Tensor,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: Any,
+        synced_gpus: bool = False,
+        streamer: Any = None,
+        **model_kwargs: Any,
+    ) -> Any:
+        """The loop under `generate`, for greedy decoding and sampling."""
+        if not runs_as_one_batch(self, generation_config, model_kwargs) or synced_gpus:
+            return super()._sample(
+                input_ids,
+                logits_processor,
+                stopping_criteria,
+                generation_config,
+                synced_gpus,
+                streamer,
+                **model_kwargs,
+            )
+        generated = Generated(input_ids, generation_config, logits_processor, stopping_criteria, streamer)
+        mask = model_kwargs.get("attention_mask")
+        if self.mode.name == "previous":
+            return decode_with_previous(self, input_ids, mask, generated)
+        draft = BaseDraft(self, generated)
+        sequences = draft.decode(input_ids, mask)
+        self.last_draft = draft.counts
+        return sequences
 
     def train(self, mode: bool = True) -> "MixtureForCausalLM":
         """Put the router into training mode; base and experts stay in evaluation mode, as they are frozen."""
         super().train(mode)
         self.base.eval()
         self.bank.eval()
-        self._twin.eval()
+        self.twin.eval()
         # Blocks recompute activations in training mode only; dropout inside them is in modules of their own.
-        for module in self._twin.modules():
+        for module in self.twin.modules():
             if isinstance(module, GradientCheckpointingLayer):
                 module.training = mode
         return self
@@ -232,15 +359,15 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
     ) -> None:
         def checkpoint_with_scalings(block: Callable[..., Any], *args: Any) -> Any:
             # The block runs again during backward, when these scalings are no longer the current ones.
-            scalings = self._context.scalings
+            scalings = self.context.scalings
 
             def run(*again: Any) -> Any:
-                with self._context.using(scalings):
+                with self.context.using(scalings):
                     return block(*again)
 
             return gradient_checkpointing_func(run, *args)
 
-        self._twin._set_gradient_checkpointing(enable, checkpoint_with_scalings, every_n_layers)
+        self.twin._set_gradient_checkpointing(enable, checkpoint_with_scalings, every_n_layers)
 
     def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:
         """Write the mixture's folder: `mixture.json` and `router.safetensors`, not the base or the experts.
@@ -257,6 +384,25 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module | None:
         """Return the base's output layer."""
         return self.base.get_output_embeddings()
+
+
+def _normalize(hidden: Float[Tensor, "batch token d_model"]) -> Float[Tensor, "batch token d_model"]:
+    """Bring states from between two blocks to one scale, which a final hidden state has by the last norm."""
+    return nn.functional.rms_norm(hidden, hidden.shape[-1:])
+
+
+def _without_cache(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a first pass over a prompt, for a pass whose keys and values nobody needs later."""
+    tokens = inputs["input_ids"] if inputs["input_ids"] is not None else inputs["inputs_embeds"]
+    mask = inputs["attention_mask"]
+    if isinstance(mask, dict):
+        mask = {kind: _cut(one, tokens.shape[1]) for kind, one in mask.items()}
+    return inputs | {"attention_mask": _cut(mask, tokens.shape[1]), "use_cache": False}
+
+
+def _cut(mask: Any, tokens: int) -> Any:
+    """Masks made for a static cache are as wide as the cache."""
+    return mask[..., :tokens] if isinstance(mask, Tensor) and mask.ndim == 4 else mask
 
 
 def _count_on(tokens: Tensor, cache: Cache | None) -> Int[Tensor, "1 token"]:

@@ -21,7 +21,12 @@ from .router_attention import kind_of_place
 
 
 def make_twin(
-    base_model: PreTrainedModel, bank: ExpertBank, context: ScalingsContext, *, cache_shift: int
+    base_model: PreTrainedModel,
+    bank: ExpertBank,
+    context: ScalingsContext,
+    *,
+    cache_shift: int,
+    first_block: int = 0,
 ) -> PreTrainedModel:
     """Copy `base_model` shallowly, with a `MixtureLinear` in place of each adapted linear layer.
 
@@ -31,6 +36,7 @@ def make_twin(
         context: Where the mixture puts the scalings of a pass.
         cache_shift: Added to every `layer_idx`: the base's number of layers if it runs before the twin, else
             0.
+        first_block: Experts act in this decoder block and later ones only.
 
     Raises:
         FinLoraError: If the model's layers do not say which cache place they use, or are spread over devices
@@ -44,12 +50,29 @@ def make_twin(
             f"A {type(base_model).__name__} cannot be the base of a mixture, since its attention layers have "
             "no layer_idx; use a decoder-only model that ships with transformers."
         )
-    adapted = {name: index for index, name in enumerate(bank.module_names)}
+    without = tuple(f"{name}." for name in block_names(base_model)[:first_block]) if first_block else ()
+    adapted = {name: index for index, name in enumerate(bank.module_names) if not name.startswith(without)}
     twin = cast(PreTrainedModel, _copy_module(base_model, "", adapted, bank, context))
     for module in twin.modules():
         if isinstance(place := getattr(module, "layer_idx", None), int):
             cast(Any, module).layer_idx = place + cache_shift
     return twin
+
+
+def block_names(model: PreTrainedModel) -> list[str]:
+    """Names of the decoder blocks, in the order in which they run.
+
+    Raises:
+        FinLoraError: If the model does not keep them in one list.
+    """
+    depth = model.config.get_text_config(decoder=True).num_hidden_layers
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return [f"{name}.{index}" for index in range(depth)]
+    raise FinLoraError(
+        f"The {depth} decoder blocks of a {type(model).__name__} were not found in one list; use a "
+        "decoder-only model that ships with transformers."
+    )
 
 
 def _copy_module(
@@ -80,11 +103,12 @@ def _copy_module(
     return twin
 
 
-def deepen_config(config: PreTrainedConfig, *, router_place: bool) -> PreTrainedConfig:
-    """Copy a config with twice the layers, so that caches made from it have places for both passes.
+def deepen_config(config: PreTrainedConfig, *, passes: int, router_place: bool) -> PreTrainedConfig:
+    """Copy a config with more layers, so that caches made from it have places for all that keeps keys.
 
     Args:
         config: The base's.
+        passes: How many passes keep keys and values, 1 or 2.
         router_place: Whether the router needs one more place, which comes last.
     """
     deeper = copy.deepcopy(config)
@@ -95,11 +119,11 @@ def deepen_config(config: PreTrainedConfig, *, router_place: bool) -> PreTrained
         for name, value in vars(text_config).items()
         if isinstance(value, list) and len(value) == depth and "layer" in name
     }
-    text_config.num_hidden_layers = 2 * depth + router_place
+    text_config.num_hidden_layers = passes * depth + router_place
     for name, value in per_layer.items():
-        setattr(text_config, name, value * 2)
+        setattr(text_config, name, value * passes)
     if router_place and "layer_types" in per_layer:
-        text_config.layer_types = [*per_layer["layer_types"] * 2, kind_of_place(text_config)]
+        text_config.layer_types = [*per_layer["layer_types"] * passes, kind_of_place(text_config)]
     return deeper
 
 

@@ -1,4 +1,4 @@
-"""Final hidden states of the scaling pass, stored for every training example.
+"""Hidden states that the router reads, stored for every training example.
 
 They depend on the base alone, so epochs and router seeds can share them. One file holds the states of all
 tokens; it is mapped into memory, not read.
@@ -106,7 +106,8 @@ def _is_complete(file: Path, shape: tuple[int, int], dtype: torch.dtype) -> bool
 
 def _key(mixture: MixtureForCausalLM, encoded: Sequence[Encoded]) -> str:
     base = mixture.origin
-    digest = hashlib.sha256(f"{base.revision} {base.quantization} {base.model.dtype}\n".encode())
+    read_at = "" if mixture.mode.block is None else f" block {mixture.mode.block}"
+    digest = hashlib.sha256(f"{base.revision} {base.quantization} {base.model.dtype}{read_at}\n".encode())
     for example in encoded:
         digest.update(f"{example.input_ids}\n".encode())
     return digest.hexdigest()[:16]

@@ -127,7 +127,7 @@ def _build(files: MixtureFiles, base: Base) -> MixtureForCausalLM:
         expert_count=bank.expert_count,
     )
     _load_weights(router, files)
-    return MixtureForCausalLM.build(base, bank, router)
+    return MixtureForCausalLM.build(base, bank, router, files.mode)
 
 
 def _load_weights(router: Router, files: MixtureFiles) -> None:

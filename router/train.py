@@ -22,7 +22,7 @@ from transformers import Trainer, TrainingArguments, set_seed
 from ..experts.atomic_write import write_json
 from ..experts.base_model import Base
 from ..experts.batching import SimilarLengthSampler
-from ..experts.encoding import Encoded, collate, encode_examples, token_limit
+from ..experts.encoding import IGNORED_LABEL, Encoded, collate, encode_examples, token_limit
 from ..experts.errors import FinLoraError
 from ..experts.provenance import examples_sha256, source_commit
 from ..experts.run_folder import RunFolder, open_run
@@ -31,6 +31,7 @@ from ..experts.training import answer_loss, run_training, trainer_arguments
 from ..moe.bank import ExpertBank, hash_tensors
 from ..moe.checkpoint import MIXTURE_FILE, save_mixture
 from ..moe.mixture import MixtureForCausalLM
+from ..moe.mode import EXACT, Mode
 from .hidden_state_cache import HiddenStateCache
 from .label_warm_up import label_losses, warm_up
 from .settings import RouterTrainingSettings, XLoRASettings
@@ -52,7 +53,7 @@ class RoutingExample:
 
 
 def new_mixture(
-    base: Base, folders: Mapping[str, Path], settings: XLoRASettings, *, seed: int
+    base: Base, folders: Mapping[str, Path], settings: XLoRASettings, *, seed: int, mode: Mode = EXACT
 ) -> MixtureForCausalLM:
     """Make a mixture with an untrained X-LoRA router.
 
@@ -61,9 +62,10 @@ def new_mixture(
         folders: Folder of each expert, by name; the order numbers the experts.
         settings: Shape of the router.
         seed: Determines the router's initial weights.
+        mode: How scalings come about; the router is to be trained in the mode in which it is used.
 
     Raises:
-        FinLoraError: If an expert cannot be read or does not fit the base.
+        FinLoraError: If an expert cannot be read or does not fit the base, or the mode does not.
     """
     bank = ExpertBank.from_folders(folders, base)
     set_seed(seed)
@@ -73,7 +75,7 @@ def new_mixture(
         module_count=bank.module_count,
         expert_count=bank.expert_count,
     )
-    return MixtureForCausalLM.build(base, bank, router)
+    return MixtureForCausalLM.build(base, bank, router, mode)
 
 
 def train_router(
@@ -185,6 +187,7 @@ class RouterTrainer(Trainer):
         """Return the loss of the answers plus the weighted penalties on the scalings."""
         mixture = self.accelerator.unwrap_model(model)
         task, batch = inputs["task"], {key: value for key, value in inputs.items() if key != "task"}
+        batch["prompt_lengths"] = (batch["labels"] != IGNORED_LABEL).int().argmax(dim=1)
         routed: list[tuple[Any, ...]] = []
         hook = mixture.router.register_forward_pre_hook(lambda _module, inputs: routed.append(inputs))
         try:
@@ -343,6 +346,8 @@ def _record(
         "quantization": mixture.origin.quantization,
         "experts": {source.name: source.weights_sha256 for source in mixture.bank.sources},
         "router": mixture.router.settings_as_dict(),
+        # Not the way in which it is used: base_draft gives the same answers as exact.
+        **mixture.mode.trained_as.as_dict(),
         "initial_weights_sha256": hash_tensors(mixture.router.state_dict()),
         "data_sha256": {task: examples_sha256(rows) for task, rows in examples_by_task.items()},
         "settings": settings.record(),

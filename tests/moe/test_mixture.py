@@ -183,7 +183,7 @@ def test_parameters_are_counted_once_and_shared(make_base, make_mixture) -> None
     )
     assert {name.split(".")[0] for name in mixture.state_dict()} == {"base", "bank", "router"}
     mixture.load_state_dict(mixture.state_dict())
-    twin_parameters = {id(p) for p in mixture._twin.parameters()}
+    twin_parameters = {id(p) for p in mixture.twin.parameters()}
     assert twin_parameters == {id(p) for x in parts[:2] for p in x.parameters()}
 
 
@@ -244,7 +244,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(make_base, make_mixture
     expected = _train_step(mixture, prompts)
     mixture.activation_checkpointing_enable()
     recomputed = []
-    first = mixture._twin.base_model.layers[0]
+    first = mixture.twin.base_model.layers[0]
     handle = first.self_attn.q_proj.register_forward_hook(lambda *_: recomputed.append(1))
     actual = _train_step(mixture, prompts)
     handle.remove()

@@ -93,7 +93,7 @@ def test_one_hot_equals_pefts_qlora(quantized_base, folders, prompts, tmp_path) 
 
 
 def test_quantized_weights_are_shared(mixture, quantized_base) -> None:
-    twin = mixture._twin.model.layers[0].self_attn.q_proj
+    twin = mixture.twin.model.layers[0].self_attn.q_proj
     assert twin.base_layer is quantized_base.model.model.layers[0].self_attn.q_proj
     assert sum(p.numel() for p in mixture.base.parameters()) == sum(
         p.numel() for p in quantized_base.model.parameters()
