@@ -4,6 +4,7 @@ Only reads and checks; what is done with the tensors is the business of the call
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,23 @@ def read_expert(folder: Path | str) -> ExpertFiles:
             f"No expert at {folder}: it is not a folder; give the folder `train-expert` wrote."
         )
     return ExpertFiles(folder, _read_config(folder), _read_tensors(folder), _read_metadata(folder))
+
+
+def name_experts(folders: Sequence[Path]) -> dict[str, Path]:
+    """Name experts by their tasks, or by their folders where the task is not known.
+
+    Raises:
+        FinLoraError: If one cannot be read, or two have the same name.
+    """
+    named: dict[str, Path] = {}
+    for folder in folders:
+        name = read_expert(folder).task or folder.name
+        if name in named:
+            raise FinLoraError(
+                f"{named[name]} and {folder} are both experts named {name}; give one expert a task."
+            )
+        named[name] = folder
+    return named
 
 
 def sort_targets(folder: Path) -> None:

@@ -44,7 +44,7 @@ def train_expert(
     from ...experts.train import train_expert as train
 
     known_task = get_task(task)
-    chosen = _read_examples({} if examples is None else {task: examples}, suite, [task])[task]
+    chosen = read_example_files({} if examples is None else {task: examples}, suite, [task])[task]
     folder = train(
         task, chosen, load_base(base, quantization), out, settings, task_version=known_task.version
     )
@@ -77,17 +77,15 @@ def train_router(
         settings: How the router is trained.
     """
     from ...benchmarks.models import identify
-    from ...experts.adapter import read_expert
+    from ...experts.adapter import name_experts
     from ...experts.base_model import load_base
     from ...router.train import new_mixture
     from ...router.train import train_router as train
 
     if len(experts) < 2:
         raise FinLoraError(f"A router mixes two or more experts; given: {len(experts)}.")
-    folders = {read_expert(folder).task or folder.name: folder for folder in experts}
-    if len(folders) < len(experts):
-        raise FinLoraError("Two of the experts were trained on the same task; give one expert a task.")
-    chosen = _read_examples(examples, suite, list(folders))
+    folders = name_experts(experts)
+    chosen = read_example_files(examples, suite, list(folders))
     first = identify(str(experts[0]))
     loaded = load_base(base or first.base, quantization or first.quantization)
     mixture = new_mixture(loaded, folders, router, seed=settings.seed)
@@ -118,7 +116,14 @@ def pretrain_base(
     print(f"base written to {pretrain(out, filings, settings, start=start)}")
 
 
-def _read_examples(files: dict[str, Path], suite: str | None, tasks: list[str]) -> "dict[str, list[Example]]":
+def read_example_files(
+    files: dict[str, Path], suite: str | None, tasks: list[str]
+) -> "dict[str, list[Example]]":
+    """Read the examples that a user named, by task: from files, or those of tasks in a suite.
+
+    Raises:
+        FinLoraError: If both or neither were named, or something cannot be read.
+    """
     from ...experts.tasks import get_task, read_examples
     from ...experts.tasks.suites import get_suite
 

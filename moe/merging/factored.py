@@ -1,7 +1,7 @@
 """Merges that never leave the form of two thin matrices: uniform, linear, svd."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ...experts.errors import FinLoraError
 from .settings import MergeSettings
@@ -11,9 +11,20 @@ from .updates import Merged, Part, SourceExpert, Update, concatenate, layers, tr
 def uniform(
     experts: Sequence[SourceExpert], weights: Sequence[float], settings: MergeSettings
 ) -> dict[str, Merged]:
-    """Weighted sum of the experts' updates, exactly; with the default weights their mean.
+    """Weighted sum of the experts' updates, exactly; with the default weights their mean."""
+    return weighted_sum(experts, weights)
+
+
+def weighted_sum(
+    experts: Sequence[SourceExpert], weights: Sequence[float] | Mapping[str, Sequence[float]]
+) -> dict[str, Merged]:
+    """Sum the experts' updates, exactly.
 
     A and B are laid side by side, so the rank is the sum of the experts' ranks, and no A meets another's B.
+
+    Args:
+        experts: What is merged.
+        weights: One for each expert: the same for all layers, or others by the name of each layer.
     """
     return {name: Merged(concatenate(parts)) for name, parts in layers(experts, weights)}
 

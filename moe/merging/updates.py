@@ -96,22 +96,23 @@ def read_sources(folders: Mapping[str, Path]) -> list[SourceExpert]:
     return experts
 
 
-def layers(experts: Sequence[SourceExpert], weights: Sequence[float]) -> Iterator[tuple[str, list[Part]]]:
+def layers(
+    experts: Sequence[SourceExpert], weights: Sequence[float] | Mapping[str, Sequence[float]]
+) -> Iterator[tuple[str, list[Part]]]:
     """Go through the linear layers that any expert adapts, with the experts that do.
 
     Args:
         experts: What is merged.
-        weights: One for each expert, for all layers.
+        weights: One for each expert: the same for all layers, or others by the name of each layer.
     """
     for name in dict.fromkeys(name for expert in experts for name in expert.updates):
-        yield (
-            name,
-            [
-                Part(expert.name, weight, expert.updates[name])
-                for expert, weight in zip(experts, weights, strict=True)
-                if name in expert.updates
-            ],
-        )
+        here = weights[name] if isinstance(weights, Mapping) else weights
+        parts = [
+            Part(expert.name, weight, expert.updates[name])
+            for expert, weight in zip(experts, here, strict=True)
+            if name in expert.updates
+        ]
+        yield name, parts
 
 
 def concatenate(parts: Sequence[Part]) -> Update:

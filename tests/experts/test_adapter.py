@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import IA3Config, LoraConfig, get_peft_model
 
-from finlora.experts.adapter import read_expert
+from finlora.experts.adapter import name_experts, read_expert
 from finlora.experts.base_model import Base
 from finlora.experts.errors import FinLoraError
 
@@ -118,3 +118,12 @@ def test_damaged_json_is_named(folder, content) -> None:
     (folder / "expert.json").write_text(content)
     with pytest.raises(FinLoraError, match=r"expert\.json"):
         read_expert(folder)
+
+
+def test_experts_are_named_by_task_or_folder(make_expert) -> None:
+    first, second = make_expert("first", seed=1), make_expert("second", seed=2)
+    (second / "expert.json").write_text('{"task": "finer"}')
+    assert name_experts([first, second]) == {"first": first, "finer": second}
+    (first / "expert.json").write_text('{"task": "finer"}')
+    with pytest.raises(FinLoraError, match=r"first and .*second are both experts named finer"):
+        name_experts([first, second])
