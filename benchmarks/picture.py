@@ -24,22 +24,22 @@ def dot_plot_svg(dots: Sequence[Dot], *, title: str, x_title: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" '
         f'height="{height}" font-family="{escape(FONT)}" role="img" aria-label="{escape(title)}">',
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
-        _text(24, 36, title, size=19, anchor="start", weight=650),
+        svg_text(24, 36, title, size=19, anchor="start", weight=650),
     ]
     for tick in range(0, 101, 20):
         x = _x(tick)
         parts.append(f'<line x1="{x}" y1="{_TOP - 14}" x2="{x}" y2="{foot}" stroke="{GRID}"/>')
-        parts.append(_text(x, foot + 20, str(tick), colour=MUTED))
-    parts.append(_text(_x(50), foot + 42, x_title, colour=MUTED))
+        parts.append(svg_text(x, foot + 20, str(tick), colour=MUTED))
+    parts.append(svg_text(_x(50), foot + 42, x_title, colour=MUTED))
     for index, dot in enumerate(dots):
         y = _TOP + _ROW * index + _ROW / 2
-        parts.append(_text(_LEFT - 18, y + 5, dot.label, size=15, anchor="end"))
+        parts.append(svg_text(_LEFT - 18, y + 5, dot.label, size=15, anchor="end"))
         parts.append(
             f'<line x1="{_x(dot.low)}" y1="{y}" x2="{_x(dot.high)}" y2="{y}" stroke="{dot.colour}" '
             'stroke-width="4" stroke-linecap="round"/>'
         )
         parts.append(f'<circle cx="{_x(dot.value)}" cy="{y}" r="7" fill="{dot.colour}"/>')
-        parts.append(_text(_x(dot.value), y - 12, f"{dot.value:.1f}", colour=dot.colour, weight=650))
+        parts.append(svg_text(_x(dot.value), y - 12, f"{dot.value:.1f}", colour=dot.colour, weight=650))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -47,7 +47,7 @@ def _x(score: float | int) -> float:
     return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * score / 100, 1)
 
 
-def _text(
+def svg_text(
     x: float | int,
     y: float | int,
     text: str,
@@ -57,6 +57,7 @@ def _text(
     colour: str = INK,
     weight: int = 400,
 ) -> str:
+    """One line of text at a place; `anchor` says which end of it (start, middle, end)."""
     return (
         f'<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}" fill="{colour}" '
         f'font-weight="{weight}">'

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..experts.atomic_write import write_json
 from ..experts.errors import FinLoraError
@@ -57,7 +57,15 @@ class RunConfig:
         return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def claim(path: Path, config: RunConfig) -> None:
+class Configuration(Protocol):
+    """All that determines the numbers of a run of some kind."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The configuration as JSON gives it back."""
+        ...
+
+
+def claim(path: Path, config: Configuration) -> None:
     """Write the configuration of a new run, or check that of a run that is resumed.
 
     Args:
