@@ -3,8 +3,8 @@
 The scaling pass of a token also predicts the next one, as the base would. While the mixture pass of that
 token runs, the proposal is already on its scaling pass, in the same batch. If the mixture agrees, the
 scalings of the next token are known; if not, a scaling pass for the right token comes first. Text that the
-answer copies adds further proposals. Acceptance is that of speculative decoding (Leviathan et al. 2023, arXiv:2211.17192),
-so tokens have exactly the distribution of `exact`.
+answer copies adds further proposals. Acceptance is that of speculative decoding (Leviathan et al. 2023,
+arXiv:2211.17192), so tokens have exactly the distribution of `exact`.
 """
 
 from collections.abc import Sequence
@@ -87,7 +87,7 @@ class BaseDraft:
 
     def decode(
         self, input_ids: Int[Tensor, "sequence token"], attention_mask: Int[Tensor, "sequence token"] | None
-    ) -> Int[Tensor, "sequence token"]:
+    ) -> Int[Tensor, "sequence grown"]:
         """Read the prompts and grow the sequences until all have stopped."""
         for row, logits in enumerate(self.passes.read(input_ids, attention_mask)):
             self._accept(row, logits[None], [], [])
@@ -97,7 +97,6 @@ class BaseDraft:
         return self.generated.result()
 
     def _step(self) -> None:
-        none = torch.empty(0)
         for_mixture, for_base, odds = [], [], []
         for row, draft in enumerate(self.drafts):
             ready = draft.scalings is not None and not self.generated.done[row]
@@ -106,8 +105,7 @@ class BaseDraft:
             tokens, their_odds = ([], []) if self.generated.done[row] else self._next_for_base(row, draft)
             for_base.append(Tokens(tokens, draft.base_end))
             odds.append(their_odds)
-        scalings = [none if draft.scalings is None else draft.scalings for draft in self.drafts]
-        passed = self.passes.run(for_mixture, scalings, for_base)
+        passed = self.passes.run(for_mixture, [draft.scalings for draft in self.drafts], for_base)
         self.counts.passes += 1
         for row in self.rows:
             if not self.generated.done[row]:

@@ -86,14 +86,14 @@ class BothPasses:
     def run(
         self,
         mixture_tokens: Sequence[Tokens],
-        scalings: Sequence[Float[Tensor, "token module expert"]],
+        scalings: Sequence[Float[Tensor, "_ module expert"] | None],
         base_tokens: Sequence[Tokens],
     ) -> Passed:
         """Run one batch.
 
         Args:
             mixture_tokens: Tokens of each sequence for the mixture pass.
-            scalings: Theirs.
+            scalings: Theirs; None for a sequence without such tokens.
             base_tokens: Tokens of each sequence for the scaling pass.
         """
         has_mixture = any(one.ids for one in mixture_tokens)
@@ -132,10 +132,11 @@ class BothPasses:
         device = self.mixture.device
         return torch.tensor(ids, device=device), torch.tensor(slots, device=device)
 
-    def _of_rows(self, scalings: Sequence[Tensor], ids: Tensor) -> Scalings:
-        known = next(one for one in scalings if one.shape[0])
-        weights = known.new_zeros(*ids.shape, *known.shape[1:])
-        for row, one in enumerate(scalings):
+    def _of_rows(self, scalings: Sequence[Tensor | None], ids: Tensor) -> Scalings:
+        known = {row: one for row, one in enumerate(scalings) if one is not None}
+        any_one = next(iter(known.values()))
+        weights = any_one.new_zeros(*ids.shape, *any_one.shape[1:])
+        for row, one in known.items():
             weights[row, : one.shape[0]] = one
         return Scalings.choose(weights, self.mixture.router.most_chosen)
 

@@ -162,7 +162,7 @@ def read_mixture(folder: Path | str) -> MixtureFiles:
             router_name=content["router"]["type"],
             router_settings=content["router"]["settings"],
             router_weights=read_tensors(folder / ROUTER_FILE),
-            mode=Mode(name=content["mode"], block=content.get("block")),
+            mode=Mode.from_dict(content),
         )
     except (KeyError, TypeError) as error:
         raise FinLoraError(

@@ -339,6 +339,35 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         self.last_draft = draft.counts
         return sequences
 
+    def _beam_search(self, *args: Any, **kwargs: Any) -> Any:
+        if self.mode.name == "previous":
+            raise FinLoraError(
+                "A mixture in mode previous cannot search with beams, which would mix up whose scalings are "
+                "carried on; set num_beams to 1."
+            )
+        return super()._beam_search(*args, **kwargs)
+
+    def _assisted_decoding(self, *args: Any, **kwargs: Any) -> Any:
+        if self.mode.carries_scalings:
+            raise FinLoraError(
+                f"A mixture in mode {self.mode.name} cannot take back tokens, as assisted decoding and "
+                "prompt lookup do; leave them out."
+            )
+        return super()._assisted_decoding(*args, **kwargs)
+
+    def init_continuous_batching(self, *args: Any, **kwargs: Any) -> Any:
+        """Start what `generate_batch` runs on.
+
+        Raises:
+            FinLoraError: If the mode carries scalings from token to token, which a paged cache does not keep.
+        """
+        if self.mode.carries_scalings:
+            raise FinLoraError(
+                f"A mixture in mode {self.mode.name} cannot run in generate_batch; use generate, or the "
+                "modes exact or trunk."
+            )
+        return super().init_continuous_batching(*args, **kwargs)
+
     def train(self, mode: bool = True) -> "MixtureForCausalLM":
         """Put the router into training mode; base and experts stay in evaluation mode, as they are frozen."""
         super().train(mode)

@@ -1,5 +1,6 @@
 """How a mixture comes by its scalings, and what that costs. Importing this file imports no torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -27,10 +28,6 @@ class Mode:
 
     def __post_init__(self) -> None:
         """Reject what no mixture could run as."""
-        if self.name not in get_args(ModeName):
-            raise FinLoraError(
-                f"A mixture's mode must be one of {', '.join(get_args(ModeName))}, got {self.name!r}."
-            )
         if (self.block is None) is (self.name == "trunk"):
             raise FinLoraError(
                 f"The mode {self.name} "
@@ -57,6 +54,19 @@ class Mode:
     def carries_scalings(self) -> bool:
         """Whether tokens get scalings that were computed for an earlier one."""
         return self.name in ("previous", "prompt")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Mode":
+        """Build what `as_dict` described.
+
+        Raises:
+            FinLoraError: If there is no such mode.
+        """
+        if values["mode"] not in get_args(ModeName):
+            raise FinLoraError(
+                f"A mixture's mode must be one of {', '.join(get_args(ModeName))}, got {values['mode']!r}."
+            )
+        return cls(name=values["mode"], block=values.get("block"))
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `mixture.json` says of the mode."""

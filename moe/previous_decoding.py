@@ -21,7 +21,7 @@ def decode_with_previous(
     input_ids: Int[Tensor, "sequence token"],
     attention_mask: Int[Tensor, "sequence token"] | None,
     generated: Generated,
-) -> Int[Tensor, "sequence token"]:
+) -> Int[Tensor, "sequence grown"]:
     """Grow the sequences until all have stopped.
 
     Args:

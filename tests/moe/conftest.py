@@ -23,6 +23,7 @@ from finlora.experts.adapter import read_expert
 from finlora.experts.base_model import Base
 from finlora.moe.bank import ExpertBank
 from finlora.moe.mixture import MixtureForCausalLM
+from finlora.moe.mode import EXACT, Mode
 from finlora.router.settings import XLoRASettings
 from finlora.router.xlora import XLoRARouter
 
@@ -110,9 +111,9 @@ def make_router() -> Callable[..., XLoRARouter]:
 def make_mixture(varied_experts, make_router) -> Callable[..., MixtureForCausalLM]:
     """A maker of mixtures of the varied experts with a random X-LoRA router; keywords are its settings."""
 
-    def make(base: Base, **settings: object) -> MixtureForCausalLM:
+    def make(base: Base, mode: Mode = EXACT, **settings: object) -> MixtureForCausalLM:
         bank = ExpertBank.from_folders(varied_experts(base.model), base)
-        return MixtureForCausalLM.build(base, bank, make_router(bank, **settings))
+        return MixtureForCausalLM.build(base, bank, make_router(bank, **settings), mode)
 
     return make
 
