@@ -7,8 +7,19 @@ from dataclasses import dataclass, field, replace
 
 from ..experts.errors import FinLoraError
 from ..experts.settings import ExpertSettings
+from ..moe.mode import EXACT, Mode
 from ..router.settings import RouterTrainingSettings, XLoRASettings
-from .methods import ROUTERS, XLORA
+from .methods import LAST_TRUNK, ROUTERS, XLORA
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterPlan:
+    """What the mixture of a method looks like."""
+
+    router: XLoRASettings = field(default_factory=XLoRASettings)
+    """Shape of its router."""
+    mode: Mode = EXACT
+    """How it comes by its scalings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +42,8 @@ class Budget:
     """Steps of the experts of tasks that need another number than all others, by task."""
     router: RouterTrainingSettings = field(default_factory=RouterTrainingSettings)
     """How routers are trained."""
-    routers: Mapping[str, XLoRASettings] = field(default_factory=lambda: {XLORA: XLoRASettings()})
-    """Shape of the routers of each method that has one; all others are compared with `xlora`."""
+    routers: Mapping[str, RouterPlan] = field(default_factory=lambda: {XLORA: RouterPlan()})
+    """The mixture of each method that has a router; all others are compared with `xlora`."""
 
     def expert_settings(self, task: str) -> ExpertSettings:
         """How the expert of one task is trained."""
@@ -61,7 +72,10 @@ class Budget:
 # Routers look back: from a token's own hidden state alone no router tells the four XBRL tasks apart, because
 # their prompts differ in an instruction that stands many tokens before the answer.
 _XLORA = XLoRASettings(depth=2, width=128, dropout=0.0, context_width=48)
-_ROUTERS = {XLORA: _XLORA, "xlora_token": replace(_XLORA, context_width=0)}
+_ROUTERS = {
+    XLORA: RouterPlan(router=_XLORA),
+    "xlora_token": RouterPlan(router=replace(_XLORA, context_width=0)),
+}
 _ROUTER = RouterTrainingSettings(
     max_steps=40,
     learning_rate=1e-3,
@@ -99,3 +113,18 @@ BUDGETS: dict[str, Budget] = {
     "finlora-fixed": _REAL,
 }
 """Budget of each suite on the embedded base, for two CPU cores."""
+
+
+def with_single_passes(budget: Budget, depth: int) -> Budget:
+    """Compare the modes that pass once over the weights with the exact mixture.
+
+    Args:
+        budget: Its method `xlora` says what the routers look like.
+        depth: Number of blocks of the base; there is one trunk for each place that a router may have.
+    """
+    router = budget.routers[XLORA].router
+    plans = {f"trunk_{block}": Mode(name="trunk", block=block) for block in range(min(depth, LAST_TRUNK + 1))}
+    plans |= {name: Mode(name=name) for name in ("previous", "prompt")}
+    sparse = RouterPlan(router=replace(router, top_k=2), mode=Mode(name="prompt"))
+    modes = {name: RouterPlan(router=router, mode=mode) for name, mode in plans.items()}
+    return replace(budget, routers={XLORA: budget.routers[XLORA], **modes, "prompt_top2": sparse})

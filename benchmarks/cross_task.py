@@ -18,13 +18,13 @@ import torch
 from tqdm.auto import tqdm
 
 from ..experts.atomic_write import write_json
-from ..experts.base_model import EMBEDDED_BASE, QUANTIZATIONS
+from ..experts.base_model import EMBEDDED_BASE, QUANTIZATIONS, load_config
 from ..experts.errors import FinLoraError
 from ..experts.provenance import examples_sha256
 from ..experts.tasks import Example, get_task, write_examples
 from ..experts.tasks.sampling import sample_groups
 from ..experts.tasks.suites import Suite, get_suite
-from .budgets import BUDGETS, Budget
+from .budgets import BUDGETS, Budget, with_single_passes
 from .jobs import Workshop, plan_jobs, training_jobs
 from .layout import SPLITS, RunLayout
 from .pool import Finished, Job, run_jobs
@@ -47,6 +47,7 @@ def benchmark(
     router_seeds: Sequence[int] = (0, 1, 2),
     seed: int = 0,
     budget: Budget | None = None,
+    single_passes: bool = False,
     runs: Path = Path("runs"),
     workers: int | None = None,
 ) -> RunLayout:
@@ -61,6 +62,7 @@ def benchmark(
         router_seeds: Seeds of the routers, one router each.
         seed: Seed of experts, samples and bootstrap.
         budget: Sizes and settings; the suite's by default.
+        single_passes: Whether to compare the modes that pass once over the weights too.
         runs: Folder of all runs.
         workers: Number of processes; by default one on CUDA, else one a core as far as memory goes. The
             scores do not depend on it.
@@ -71,6 +73,10 @@ def benchmark(
     Raises:
         FinLoraError: Suite or task are unknown, the folder holds another run or is in use, or a job failed.
     """
+    budget = budget or BUDGETS[suite]
+    if single_passes:
+        depth = load_config(base).get_text_config(decoder=True).num_hidden_layers
+        budget = with_single_passes(budget, depth)
     config, examples = _resolve(
         get_suite(suite),
         tasks=tuple(tasks or get_suite(suite).tasks),
@@ -78,7 +84,7 @@ def benchmark(
         quantization=quantization,
         router_seeds=tuple(router_seeds),
         seed=seed,
-        budget=budget or BUDGETS[suite],
+        budget=budget,
     )
     layout = RunLayout(runs / (name or suite))
     layout.folder.mkdir(parents=True, exist_ok=True)

@@ -175,8 +175,9 @@ def train_seed_router(workshop: Workshop, *, method: str, seed: int) -> None:
         task: sample_groups(workshop.examples(task, "train"), config.budget.router_examples, config.seed)
         for task in config.tasks
     }
+    plan = config.budget.routers[method]
     train_router(
-        new_mixture(workshop.base, experts, config.budget.routers[method], seed=seed),
+        new_mixture(workshop.base, experts, plan.router, seed=seed, mode=plan.mode),
         examples,
         layout.router(method, seed),
         dataclasses.replace(config.budget.router, seed=seed),

@@ -16,6 +16,8 @@ from .models import open_adapter, open_base, open_mixture, open_uniform
 Opener = Callable[[RunLayout, Base, "int | None"], AbstractContextManager[nn.Module]]
 EXPERT_PREFIX = "expert:"
 XLORA = "xlora"
+LAST_TRUNK = 7
+"""Most blocks before the router of a trunk that is compared."""
 ROUTERS = {
     "xlora_token": (
         "X-LoRA, token alone",
@@ -28,6 +30,29 @@ ROUTERS = {
         "hidden state and, through attention, those of the tokens before it.",
         "#0f766e",
     ),
+    "previous": (
+        "Mode previous",
+        "One pass over the weights a token: every token gets the scalings of the token before it.",
+        "#9f6b9c",
+    ),
+    "prompt": (
+        "Mode prompt",
+        "One pass after the prompt, whose last token's scalings hold for the whole answer.",
+        "#be4b6c",
+    ),
+    "prompt_top2": (
+        "Mode prompt, two experts",
+        "Mode prompt, with the two strongest experts of each layer alone.",
+        "#d98aa0",
+    ),
+    **{
+        f"trunk_{block}": (
+            f"Mode trunk after {block} blocks",
+            "One pass: the router reads what the first blocks give, and experts act in all later ones.",
+            "#4a7fb5",
+        )
+        for block in range(LAST_TRUNK + 1)
+    },
 }
 """Title, explanation and colour of each method with a router; what it looks like stands in the budget."""
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..experts.atomic_write import write_json
 from ..experts.errors import FinLoraError
@@ -57,6 +57,7 @@ class RunConfig:
         return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()[:12]
 
 
+@runtime_checkable
 class Configuration(Protocol):
     """All that determines the numbers of a run of some kind."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from finlora.benchmarks.budgets import BUDGETS, Budget
+from finlora.benchmarks.budgets import BUDGETS, Budget, RouterPlan, with_single_passes
 from finlora.benchmarks.jobs import multitask_examples, multitask_settings, plan_jobs
 from finlora.benchmarks.layout import RunLayout
 from finlora.benchmarks.run_config import RunConfig
@@ -15,7 +15,6 @@ from finlora.experts.errors import FinLoraError
 from finlora.experts.settings import ExpertSettings
 from finlora.experts.tasks import Example
 from finlora.experts.tasks.suites import SUITES
-from finlora.router.settings import XLoRASettings
 
 TASKS = ("fpb", "finer", "headline")
 
@@ -127,9 +126,16 @@ def test_steps_for_one_expert_alone_are_refused():
 
 def test_routers_without_the_one_compared_are_refused():
     with pytest.raises(FinLoraError, match="it needs xlora"):
-        Budget(routers={"xlora_token": XLoRASettings()})
+        Budget(routers={"xlora_token": RouterPlan()})
 
 
 def test_a_budget_of_nothing_is_refused():
     with pytest.raises(FinLoraError, match=r"Budget\.test_examples must be at least 1"):
         Budget(test_examples=0)
+
+
+def test_single_passes_have_a_trunk_for_each_place_of_the_base():
+    plans = with_single_passes(BUDGETS["embedded"], depth=4).routers
+    assert [plan.mode.block for plan in plans.values() if plan.mode.name == "trunk"] == [0, 1, 2, 3]
+    assert {plan.mode.name for plan in plans.values()} == {"exact", "trunk", "previous", "prompt"}
+    assert plans["prompt_top2"].router.top_k == 2

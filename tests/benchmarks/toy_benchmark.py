@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from finlora.benchmarks.budgets import Budget
+from finlora.benchmarks.budgets import Budget, RouterPlan
 from finlora.benchmarks.cross_task import benchmark
 from finlora.benchmarks.layout import RunLayout
 from finlora.experts.settings import ExpertSettings
 from finlora.experts.tasks import Example
 from finlora.experts.tasks.suites import SUITES, Suite
+from finlora.moe.mode import Mode
 from finlora.router.settings import RouterTrainingSettings, XLoRASettings
 
 BUDGET = Budget(
@@ -25,7 +26,11 @@ BUDGET = Budget(
         log_steps=5,
     ),
     router=RouterTrainingSettings(epochs=2.0, batch_size=8, save_steps=2, log_steps=1),
-    routers={"xlora": XLoRASettings(per_module=False), "xlora_token": XLoRASettings()},
+    routers={
+        "xlora": RouterPlan(router=XLoRASettings(per_module=False)),
+        "xlora_token": RouterPlan(),
+        "prompt": RouterPlan(mode=Mode(name="prompt")),
+    },
 )
 """Small enough for a test; the experts still learn which of their answers is more frequent."""
 
