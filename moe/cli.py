@@ -15,7 +15,7 @@ from typing import Any
 import tyro
 
 from ..experts.errors import FinLoraError
-from .commands import answering, benchmarking, costs, data, formats, training
+from .commands import answering, benchmarking, costs, data, formats, merging, training
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": benchmarking.demo,
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "data export": data.data_export,
     "train-expert": training.train_expert,
     "train-router": training.train_router,
+    "merge": merging.merge,
     "evaluate": answering.evaluate,
     "score": data.score,
     "benchmark": benchmarking.benchmark,

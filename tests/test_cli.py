@@ -3,10 +3,12 @@
 import errno
 import inspect
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from safetensors.torch import load_file
@@ -15,6 +17,9 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from finlora.experts.errors import FinLoraError
 from finlora.experts.tasks import Example, read_examples, write_examples
 from finlora.moe import cli
+from finlora.moe.commands import merging
+from finlora.moe.merging.merge import MERGES
+from finlora.router.learned_merges import LEARNED_MERGES
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -95,6 +100,8 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
             ["train-router", "--experts", "a", "--out", "x", "--suite", "real"],
             "two or more experts; given: 1",
         ),
+        (["merge", "--out", "x"], "two or more experts; given: 0"),
+        (["merge", "a", "b", "--out", "x"], "No expert at a"),
         (
             ["evaluate", "base", "--task", "finer", "--examples", "missing.jsonl", "--out", "x"],
             "does not exist",
@@ -214,6 +221,22 @@ def test_from_examples_to_a_mixture_and_to_peft_and_back(
         "train-router --experts experts/xbrl_value experts/sentiment --out mixture --max-steps 2 "
         "--examples xbrl_value xbrl_value.jsonl sentiment sentiment.jsonl"
     )
+    capsys.readouterr()
+    finlora("merge experts/xbrl_value experts/sentiment --out merged --method svd --rank 3")
+    assert re.search(r"adapter of rank 3 \(\d+\.\d% lost", capsys.readouterr().out)
+    finlora(
+        "merge experts/xbrl_value experts/sentiment --out soup --method cat --cat.max-steps 2 "
+        "--examples xbrl_value xbrl_value.jsonl sentiment sentiment.jsonl"
+    )
+    assert "adapter of rank 4 (exact) written to soup" in capsys.readouterr().out
+    finlora("generate soup question? --max-new-tokens 3")
+    for flags, sentence in (
+        ("--suite real", "uniform learns nothing; leave out --examples"),
+        ("--method cat --rank 4", "cat learns its weights and is exact"),
+        ("--method cat", "either --examples with a JSONL file or --suite"),
+    ):
+        assert cli.main(f"merge experts/xbrl_value experts/sentiment --out x {flags}".split()) == 2
+        assert sentence in capsys.readouterr().err
     finlora("evaluate mixture --task xbrl_value --examples xbrl_value.jsonl --out answers.jsonl")
     assert len(Path("answers.jsonl").read_text(encoding="utf-8").splitlines()) == 8 + 1
     capsys.readouterr()
@@ -226,6 +249,11 @@ def test_from_examples_to_a_mixture_and_to_peft_and_back(
     first, again = (load_file(Path(folder, "router.safetensors")) for folder in ("mixture", "again"))
     assert first.keys() == again.keys()
     assert all((first[name] == again[name]).all() for name in first)
+
+
+def test_every_merge_is_a_choice_of_the_command() -> None:
+    """What the flag allows is what the tables hold."""
+    assert get_args(merging.Method) == (*MERGES, *LEARNED_MERGES)
 
 
 def test_data_build_keeps_what_exists(workshop: Path, capsys: pytest.CaptureFixture[str]) -> None:
