@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..experts.adapter import ExpertFiles, read_expert
 from ..experts.base_model import Base
 from ..experts.errors import FinLoraError
-from .mixture_linear import stack_experts
+from .expert_stacks import ExpertStacks
 
 PEFT_PREFIX = "base_model.model."
 BEYOND_LORA = {
@@ -54,7 +54,7 @@ class ExpertSource:
 class ExpertBank(nn.Module):
     """Frozen matrices of n experts; ranks and adapted linear layers may differ from expert to expert.
 
-    `stacks[m]` belongs to the base's linear layer `module_names[m]`, in the order of the base's
+    Layer m of `stacks` is the base's linear layer `module_names[m]`, in the order of the base's
     `named_modules`, which is also the order of PEFT's X-LoRA.
     """
 
@@ -80,14 +80,17 @@ class ExpertBank(nn.Module):
         dtype = torch.bfloat16 if base.model.dtype == torch.bfloat16 else torch.float32
         self.expert_names = tuple(experts)
         self.module_names = tuple(name for name in linears if any(name in one for one in deltas.values()))
-        self.stacks = nn.ModuleList(
-            stack_experts(
-                [(index, *one[name]) for index, one in enumerate(deltas.values()) if name in one],
-                expert_count=len(experts),
-                dtype=dtype,
-                device=linears[name].weight.device,  # pyright: ignore[reportArgumentType]
-            )
-            for name in self.module_names
+        self.stacks = ExpertStacks(
+            [
+                (
+                    name,
+                    [(index, *one[name]) for index, one in enumerate(deltas.values()) if name in one],
+                    linears[name].weight.device,  # pyright: ignore[reportArgumentType]
+                )
+                for name in self.module_names
+            ],
+            expert_count=len(experts),
+            dtype=dtype,
         )
         self.sources = tuple(
             ExpertSource(name=name, folder=files.folder, weights_sha256=hash_tensors(files.tensors))

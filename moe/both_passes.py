@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig
 
-from .mixture_linear import Scalings
 from .row_cache import RowCache, Slots, causal_mask
+from .scalings import Scalings
 
 if TYPE_CHECKING:
     from .mixture import MixtureForCausalLM
@@ -138,7 +138,7 @@ class BothPasses:
         weights = any_one.new_zeros(*ids.shape, *any_one.shape[1:])
         for row, one in known.items():
             weights[row, : one.shape[0]] = one
-        return Scalings.choose(weights, self.mixture.router.most_chosen)
+        return Scalings.choose(weights, self.mixture.router.most_chosen, self.mixture.bank.stacks.layout)
 
     def _decide(self, hidden: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         attention = self.mixture.router_attention

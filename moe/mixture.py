@@ -30,11 +30,11 @@ from .both_passes import runs_as_one_batch
 from .carried_scalings import carried_by, carry, source_tokens
 from .checkpoint import save_mixture
 from .generated import Generated
-from .mixture_linear import Scalings, ScalingsContext
 from .mode import EXACT, Mode
 from .previous_decoding import decode_with_previous
 from .router_attention import RouterAttention
 from .routing import Attend, Router, check_scalings_fit
+from .scalings import Scalings, ScalingsContext
 from .twin import CachePart, block_names, deepen_config, make_twin
 
 ONLY_FOR_THE_MIXTURE_PASS = ("output_hidden_states", "output_attentions", "num_items_in_batch", "return_dict")
@@ -307,7 +307,7 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
             check_scalings_fit(own, module_count=self.bank.module_count, expert_count=self.bank.expert_count)
             scalings = carry(self.mode, own, carried, sources, cache)
         self.last_scalings = scalings.detach().expand(*tokens.shape[:2], -1, -1)
-        return Scalings.choose(scalings, self.router.most_chosen)
+        return Scalings.choose(scalings, self.router.most_chosen, self.bank.stacks.layout)
 
     def _sample(
         self,

@@ -16,8 +16,9 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from ..experts.errors import FinLoraError
 from .bank import ExpertBank
-from .mixture_linear import MixtureLinear, ScalingsContext, StackedExperts
+from .mixture_linear import MixtureLinear
 from .router_attention import kind_of_place
+from .scalings import ScalingsContext
 
 
 def make_twin(
@@ -79,8 +80,7 @@ def _copy_module(
     module: nn.Module, name: str, adapted: dict[str, int], bank: ExpertBank, context: ScalingsContext
 ) -> nn.Module:
     if name in adapted:
-        index = adapted[name]
-        return MixtureLinear(module, cast(StackedExperts, bank.stacks[index]), context, index)
+        return MixtureLinear(module, bank.stacks, context, adapted[name])
     prefix = f"{name}." if name else ""
     children = {
         key: child and _copy_module(child, prefix + key, adapted, bank, context)

@@ -48,12 +48,27 @@ def test_modules_stand_in_the_order_of_the_base(make_expert, base) -> None:
 
 def test_scale_is_folded_in_once(make_expert, base) -> None:
     folder = make_expert("a", seed=1, r=4, lora_alpha=12, use_rslora=True, target_modules=["q_proj"])
-    stack = ExpertBank.from_folders({"a": folder}, base).stacks[0]
+    stacks = ExpertBank.from_folders({"a": folder}, base).stacks
     up = load_file(folder / "adapter_model.safetensors")[
         "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
     ]
-    torch.testing.assert_close(stack.up.data, up.T * 12 / 4**0.5)
-    assert stack.expert_of_row.tolist() == [0] * 4
+    torch.testing.assert_close(stacks.ups[0].up[0], up.T * 12 / 4**0.5)
+    assert stacks.layout.expert_of_row.tolist() == [0] * 8
+
+
+def test_layers_with_the_same_input_are_stacked_in_one(make_expert, base) -> None:
+    targets = ["q_proj", "v_proj", "o_proj", "gate_proj", "up_proj"]
+    folders = {
+        "a": make_expert("a", seed=1, r=2, target_modules=targets),
+        "b": make_expert("b", seed=2, r=3, target_modules=["k_proj", "v_proj"], layers_to_transform=[1]),
+    }
+    stacks = ExpertBank.from_folders(folders, base).stacks
+    assert [stack.rows_of_layer for stack in stacks.downs] == [[2, 2], [2], [2, 2], [2, 3, 5], [2], [2, 2]]
+    files = [load_file(folder / "adapter_model.safetensors") for folder in folders.values()]
+    attention = "base_model.model.model.layers.1.self_attn.{}_proj.lora_A.weight".format
+    owners = [(files[0], "q"), (files[1], "k"), (files[0], "v"), (files[1], "v")]
+    expected = torch.cat([file[attention(name)] for file, name in owners])
+    torch.testing.assert_close(stacks.downs[3].down.data, expected)
 
 
 def test_nothing_of_a_bank_is_trainable(make_expert, base) -> None:

@@ -13,8 +13,8 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from finlora.experts.errors import FinLoraError
 from finlora.moe.bank import ExpertBank
 from finlora.moe.mixture import MixtureForCausalLM
-from finlora.moe.mixture_linear import Scalings
 from finlora.moe.routing import ConstantRouter
+from finlora.moe.scalings import Scalings
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
 GREEDY = {"max_new_tokens": 10, "do_sample": False, "eos_token_id": None}
