@@ -140,6 +140,19 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
             )
         return cls(base, bank, router.to(base.model.device), mode)
 
+    def in_mode(self, mode: Mode) -> "MixtureForCausalLM":
+        """Return a mixture of the same parts in another mode that gives the same answers.
+
+        Raises:
+            FinLoraError: If a router for that mode has to be trained in it.
+        """
+        if mode.trained_as != self.mode.trained_as:
+            raise FinLoraError(
+                f"This mixture's router was trained for the mode {self.mode.trained_as.name}, not for "
+                f"{mode.trained_as.name}; train one with --mode.name {mode.trained_as.name}."
+            )
+        return MixtureForCausalLM.build(self.origin, self.bank, self.router, mode)
+
     def forward(
         self,
         input_ids: Int[Tensor, "batch token"] | None = None,

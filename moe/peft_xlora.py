@@ -15,6 +15,7 @@ from torch import Tensor
 from ..experts.adapter import CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE
 from ..experts.errors import FinLoraError
 from .checkpoint import MixtureFiles, SavableMixture, read_json, read_tensors, save_tensors
+from .mode import EXACT
 
 LAYERS = "internal_xlora_classifier.layers."
 XLORA_DEFAULTS: dict[str, Any] = {
@@ -201,6 +202,11 @@ def export_peft_xlora(mixture: SavableMixture, folder: Path | str) -> Path:
 
 def _to_peft(mixture: SavableMixture) -> tuple[dict[str, Any], dict[str, Tensor]]:
     settings = mixture.router.settings_as_dict()
+    if mixture.mode.trained_as != EXACT:
+        raise FinLoraError(
+            f"PEFT cannot express the mode {mixture.mode.name}; only mixtures of mode exact or base_draft "
+            "can be exported."
+        )
     if (
         mixture.router.name != "xlora"
         or settings["null_expert"]

@@ -67,6 +67,7 @@ def generate(
     /,
     max_new_tokens: int = 128,
     quantization: Quantization | None = None,
+    draft: bool = False,
     show_experts: bool = False,
 ) -> None:
     """Answer one prompt.
@@ -77,6 +78,7 @@ def generate(
         prompt: The question in the form the experts were trained on; `-` reads it from the standard input.
         max_new_tokens: Most tokens of the answer.
         quantization: How to store the base; by default as the mixture says.
+        draft: Let the scaling pass propose tokens (mode base_draft): the same answer in fewer passes.
         show_experts: Also print, on the standard error, how much of each expert the mixture used on average.
     """
     from ...benchmarks.models import identify, open_model
@@ -89,6 +91,8 @@ def generate(
     source = identify(mixture)
     base = load_base(source.base, quantization or source.quantization)
     with open_model(source, base) as model:
+        if draft:
+            model = _drafting(model)
         answers = answer(model, base.tokenizer, [text], max_new_tokens=max_new_tokens)
         if answers.too_long:
             limit = base.model.config.max_position_embeddings
@@ -99,6 +103,15 @@ def generate(
         print(answers.texts[0])
         if show_experts:
             _print_experts(model, base, text, answers.texts[0])
+
+
+def _drafting(model: "nn.Module") -> "nn.Module":
+    from ..mixture import MixtureForCausalLM
+    from ..mode import Mode
+
+    if not isinstance(model, MixtureForCausalLM):
+        raise FinLoraError("Only a mixture has a scaling pass to propose tokens; leave out --draft.")
+    return model.in_mode(Mode(name="base_draft"))
 
 
 def _print_experts(model: "nn.Module", base: "Base", prompt: str, answer: str) -> None:

@@ -9,6 +9,7 @@ from ...experts.errors import FinLoraError
 from ...experts.pretraining.settings import PretrainingSettings
 from ...experts.settings import ExpertSettings
 from ...router.settings import RouterTrainingSettings, XLoRASettings
+from ..mode import EXACT, Mode
 from .answering import Quantization
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def train_router(
     base: str | None = None,
     quantization: Quantization | None = None,
     router: XLoRASettings = XLoRASettings(),
+    mode: Mode = EXACT,
     settings: Annotated[RouterTrainingSettings, tyro.conf.arg(name="")] = RouterTrainingSettings(),
 ) -> None:
     """Train an X-LoRA router that mixes trained experts, and write the mixture.
@@ -74,6 +76,7 @@ def train_router(
         base: Base of the mixture; by default the one that the experts were trained on.
         quantization: How to store the base; by default as the experts were trained.
         router: Shape of the router.
+        mode: How the mixture runs; its router is trained for that.
         settings: How the router is trained.
     """
     from ...benchmarks.models import identify
@@ -88,7 +91,7 @@ def train_router(
     chosen = read_example_files(examples, suite, list(folders))
     first = identify(str(experts[0]))
     loaded = load_base(base or first.base, quantization or first.quantization)
-    mixture = new_mixture(loaded, folders, router, seed=settings.seed)
+    mixture = new_mixture(loaded, folders, router, seed=settings.seed, mode=mode)
     print(f"mixture written to {train(mixture, chosen, out, settings)}")
 
 

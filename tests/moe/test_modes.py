@@ -10,6 +10,7 @@ from finlora.moe.carried_scalings import source_tokens
 from finlora.moe.checkpoint import save_mixture
 from finlora.moe.mixture import MixtureForCausalLM
 from finlora.moe.mode import Mode
+from finlora.moe.peft_xlora import export_peft_xlora
 from finlora.moe.routing import ConstantRouter
 from finlora.router import load_mixture
 
@@ -217,3 +218,13 @@ def test_what_a_mode_cannot_do_is_refused(make_base, make_mixture, prompts) -> N
         prompt.generate(**inputs, prompt_lookup_num_tokens=2)
     with pytest.raises(FinLoraError, match="generate_batch"):
         prompt.generate_batch([[5, 6]])
+
+
+def test_only_modes_of_the_same_answers_are_exchanged(make_base, make_mixture, prompts, tmp_path) -> None:
+    exact = make_mixture(make_base())
+    draft = exact.in_mode(MODES["base_draft"])
+    assert draft.router is exact.router
+    with pytest.raises(FinLoraError, match="trained for the mode exact, not for prompt"):
+        draft.in_mode(MODES["prompt"])
+    with pytest.raises(FinLoraError, match="PEFT cannot express the mode prompt"):
+        export_peft_xlora(make_mixture(exact.origin, MODES["prompt"]), tmp_path / "peft")
