@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..experts.errors import FinLoraError
 from .expert_stacks import ExpertStacks, StackedDown, StackedUp
+from .few_rows import linear
 from .scalings import GroupScalings, ScalingsContext
 
 
@@ -41,7 +42,7 @@ class MixtureLinear(nn.Module):
                 "and token merged, as in mixture-of-experts blocks); train experts on attention and dense "
                 "layers only."
             )
-        result = self.base_layer(x)
+        result = linear(self.base_layer, x)
         scalings = self.context.scalings
         if scalings is None:
             raise RuntimeError("a mixture layer ran outside of MixtureForCausalLM.forward")

@@ -16,6 +16,7 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from ..experts.errors import FinLoraError
 from .bank import ExpertBank
+from .few_rows import FewRowsLinear
 from .mixture_linear import MixtureLinear
 from .router_attention import kind_of_place
 from .scalings import ScalingsContext
@@ -54,6 +55,8 @@ def make_twin(
     without = tuple(f"{name}." for name in block_names(base_model)[:first_block]) if first_block else ()
     adapted = {name: index for index, name in enumerate(bank.module_names) if not name.startswith(without)}
     twin = cast(PreTrainedModel, _copy_module(base_model, "", adapted, bank, context))
+    if (head := twin.get_output_embeddings()) is not None:
+        twin.set_output_embeddings(FewRowsLinear(head))
     for module in twin.modules():
         if isinstance(place := getattr(module, "layer_idx", None), int):
             cast(Any, module).layer_idx = place + cache_shift
