@@ -1,7 +1,7 @@
 """Runs scaling passes and mixture passes of some sequences as one batch, so weights are read once for both.
 
 The rows of scaling passes go through the twin with all scalings at zero, which is the base. This serves
-decoding that knows the scalings of the token at hand before the pass begins; see `base_draft.py` and
+decoding that knows the scalings of the token at hand before the pass begins; see `draft.py` and
 `previous_decoding.py`.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, GenerationConfig
 
 from .row_cache import RowCache, Slots, causal_mask
@@ -33,16 +33,14 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Passed:
-    """What the passes found, for the tokens that were given; later places fill the batch up.
+    """What the passes found, for the tokens that were given; later places only fill the batch up.
 
     Attributes:
-        mixture_logits: Of the mixture passes; None if there was none.
-        base_logits: Of the scaling passes; None if there was none.
-        scalings: What the scaling passes decided for their tokens.
+        mixture_logits: Of the mixture passes.
+        scalings: What the scaling passes decided for their tokens; None if there was none.
     """
 
-    mixture_logits: Float[Tensor, "sequence token vocabulary"] | None
-    base_logits: Float[Tensor, "sequence token vocabulary"] | None
+    mixture_logits: Float[Tensor, "sequence token vocabulary"]
     scalings: Float[Tensor, "sequence token module expert"] | None
 
 
@@ -83,44 +81,47 @@ class BothPasses:
         )
         return output.logits[:, -1]
 
+    def last_scalings(self) -> Sequence[Float[Tensor, "1 module expert"]]:
+        """Scalings of each prompt's last token."""
+        scalings = self.mixture.last_scalings
+        assert scalings is not None
+        return list(scalings[:, -1:])
+
     def run(
         self,
         mixture_tokens: Sequence[Tokens],
-        scalings: Sequence[Float[Tensor, "_ module expert"] | None],
+        scalings: Sequence[Float[Tensor, "_ module expert"]],
         base_tokens: Sequence[Tokens],
     ) -> Passed:
         """Run one batch.
 
         Args:
-            mixture_tokens: Tokens of each sequence for the mixture pass.
-            scalings: Theirs; None for a sequence without such tokens.
+            mixture_tokens: Tokens of each sequence for the mixture pass; at least one has some.
+            scalings: Theirs.
             base_tokens: Tokens of each sequence for the scaling pass.
         """
-        has_mixture = any(one.ids for one in mixture_tokens)
         has_base = any(one.ids for one in base_tokens)
-        rows = [*(mixture_tokens if has_mixture else ()), *(base_tokens if has_base else ())]
+        rows = [*mixture_tokens, *(base_tokens if has_base else ())]
         ids, slots = self._lay_out(rows)
-        first = self.first.repeat(has_mixture + has_base)
+        first = self.first.repeat(1 + has_base)
         length = max(one.start + len(one.ids) for one in rows)
-        mask = causal_mask(slots, first, length)
+        mask = self._for_attention(causal_mask(slots, first, length))
         positions = (slots - first[:, None]).clamp(min=0)
-        model: nn.Module = self.mixture.twin if has_mixture else self.mixture.base
         self.cache.now = Slots(slots, length)
-        mixed = self._of_rows(scalings, ids) if has_mixture else None
-        with self.mixture.context.using(mixed), _last_hidden_states(model) as hidden:
-            logits = model(
+        with self.mixture.context.using(self._of_rows(scalings, ids)), self._hidden_states() as hidden:
+            logits = self.mixture.twin(
                 input_ids=ids,
-                attention_mask=self._for_attention(mask),
+                attention_mask=mask,
                 position_ids=positions,
                 past_key_values=self.cache,
                 use_cache=True,
             ).logits
-        count = self.sequences if has_mixture else 0
+        count = self.sequences
         decided = None
         if has_base:
             self.cache.now = Slots(slots[count:], length)
             decided = self._decide(hidden[0][count:], mask[count:], positions[count:])
-        return Passed(logits[:count] if has_mixture else None, logits[count:] if has_base else None, decided)
+        return Passed(logits[:count], decided)
 
     def _lay_out(self, rows: Sequence[Tokens]) -> tuple[Int[Tensor, "row token"], Int[Tensor, "row token"]]:
         width = max(len(one.ids) for one in rows)
@@ -132,13 +133,23 @@ class BothPasses:
         device = self.mixture.device
         return torch.tensor(ids, device=device), torch.tensor(slots, device=device)
 
-    def _of_rows(self, scalings: Sequence[Tensor | None], ids: Tensor) -> Scalings:
-        known = {row: one for row, one in enumerate(scalings) if one is not None}
-        any_one = next(iter(known.values()))
-        weights = any_one.new_zeros(*ids.shape, *any_one.shape[1:])
-        for row, one in known.items():
+    def _of_rows(self, scalings: Sequence[Tensor], ids: Tensor) -> Scalings:
+        weights = scalings[0].new_zeros(*ids.shape, *scalings[0].shape[1:])
+        for row, one in enumerate(scalings):
             weights[row, : one.shape[0]] = one
         return Scalings.choose(weights, self.mixture.router.most_chosen, self.mixture.bank.stacks.layout)
+
+    @contextmanager
+    def _hidden_states(self) -> Iterator[list[Tensor]]:
+        """Collect the final hidden states of a pass, from which the twin goes on to its logits."""
+        states: list[Tensor] = []
+        hook = self.mixture.twin.base_model.register_forward_hook(
+            lambda _module, _inputs, output: states.append(output.last_hidden_state)
+        )
+        try:
+            yield states
+        finally:
+            hook.remove()
 
     def _decide(self, hidden: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         attention = self.mixture.router_attention
@@ -146,7 +157,7 @@ class BothPasses:
         if attention is not None:
             attend = partial(
                 attention,
-                attention_mask=self._for_attention(mask),
+                attention_mask=mask,
                 position_ids=positions,
                 past_key_values=self.cache,
             )
@@ -178,7 +189,7 @@ def runs_as_one_batch(
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     windowed = getattr(config, "sliding_window", None) if not getattr(config, "layer_types", None) else None
     return (
-        mixture.mode.name in ("base_draft", "previous")
+        mixture.mode.name in ("draft", "previous")
         and mixture.config._attn_implementation in ("sdpa", "eager")
         and kinds == {"full_attention"}
         and windowed is None
@@ -187,16 +198,3 @@ def runs_as_one_batch(
         and inputs.get("inputs_embeds") is None
         and not generation_config.return_dict_in_generate
     )
-
-
-@contextmanager
-def _last_hidden_states(model: Any) -> Iterator[list[Tensor]]:
-    """Collect the final hidden states of a pass, from which the model goes on to its logits."""
-    states: list[Tensor] = []
-    hook = model.base_model.register_forward_hook(
-        lambda _module, _inputs, output: states.append(output.last_hidden_state)
-    )
-    try:
-        yield states
-    finally:
-        hook.remove()

@@ -25,10 +25,10 @@ from ..experts.base_model import Base
 from ..experts.encoding import IGNORED_LABEL
 from ..experts.errors import FinLoraError
 from .bank import ExpertBank
-from .base_draft import BaseDraft, DraftCounts
 from .both_passes import runs_as_one_batch
 from .carried_scalings import carried_by, carry, source_tokens
 from .checkpoint import save_mixture
+from .draft import Draft, DraftCounts
 from .generated import Generated
 from .mode import EXACT, Mode
 from .previous_decoding import decode_with_previous
@@ -57,7 +57,7 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         router_attention: With what the router looks back at earlier tokens; None if it does not.
         twin: The base with experts, for the mixture pass.
         context: Through which its adapted layers get their scalings.
-        last_draft: How proposals fared in the last `generate` of mode base_draft, or None.
+        last_draft: How proposals fared in the last `generate` of mode draft, or None.
         last_scalings: Scalings of the last forward, (batch, token, module or 1, expert), or None before any.
     """
 
@@ -347,7 +347,7 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         mask = model_kwargs.get("attention_mask")
         if self.mode.name == "previous":
             return decode_with_previous(self, input_ids, mask, generated)
-        draft = BaseDraft(self, generated)
+        draft = Draft(self, generated)
         sequences = draft.decode(input_ids, mask)
         self.last_draft = draft.counts
         return sequences

@@ -6,23 +6,23 @@ from typing import Any, Literal, get_args
 
 from ..experts.errors import FinLoraError
 
-ModeName = Literal["exact", "base_draft", "trunk", "previous", "prompt"]
+ModeName = Literal["exact", "draft", "trunk", "previous", "prompt"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mode:
     """One way to run a mixture.
 
-    All but `base_draft`, which answers as `exact` does, are models of their own, to be trained as they are
+    All but `draft`, which answers as `exact` does, are models of their own, to be trained as they are
     used.
     """
 
     name: ModeName = "exact"
-    """exact: X-LoRA as published, two passes a token. base_draft: the same answers; the scaling pass of the
-    next token, which it proposes itself, runs in one batch with the mixture pass of this one. trunk: the
-    router reads the hidden state after some blocks of the only pass, and experts act in later blocks.
-    previous: a token gets the scalings of the token before it, so both passes run as one batch. prompt: all
-    tokens of the answer get the scalings of the prompt's last token; after the prompt there is one pass."""
+    """exact: X-LoRA as published, two passes a token. draft: the same answers; the mixture proposes tokens
+    ahead, so that both passes run as one batch. trunk: the router reads the hidden state after some blocks of
+    the only pass, and experts act in later blocks. previous: a token gets the scalings of the token before
+    it, so both passes run as one batch. prompt: all tokens of the answer get the scalings of the prompt's
+    last token; after the prompt there is one pass."""
     block: int | None = None
     """Only for trunk, and needed there: number of blocks before the router; 0 lets it read the embeddings."""
 
@@ -43,12 +43,12 @@ class Mode:
     @property
     def trained_as(self) -> "Mode":
         """The mode in which its router is trained."""
-        return EXACT if self.name == "base_draft" else self
+        return EXACT if self.name == "draft" else self
 
     @property
     def keeps_scaling_pass(self) -> bool:
         """Whether keys and values of the scaling pass are needed after the prompt."""
-        return self.name in ("exact", "base_draft", "previous")
+        return self.name in ("exact", "draft", "previous")
 
     @property
     def carries_scalings(self) -> bool:

@@ -204,7 +204,7 @@ def _to_peft(mixture: SavableMixture) -> tuple[dict[str, Any], dict[str, Tensor]
     settings = mixture.router.settings_as_dict()
     if mixture.mode.trained_as != EXACT:
         raise FinLoraError(
-            f"PEFT cannot express the mode {mixture.mode.name}; only mixtures of mode exact or base_draft "
+            f"PEFT cannot express the mode {mixture.mode.name}; only mixtures of mode exact or draft "
             "can be exported."
         )
     if (

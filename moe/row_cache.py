@@ -5,7 +5,7 @@ written to given slots, so a wrong proposal is undone by writing its slot again;
 query's slot is masked.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,6 +25,14 @@ class Slots:
 
     of_token: Int[Tensor, "#row token"]
     length: int
+    _flat: dict[tuple[int, int], Int[Tensor, " place"]] = field(default_factory=dict)
+
+    def flat(self, rows: int, slots: int) -> Int[Tensor, " place"]:
+        """Number the tokens' places in `rows` rows of `slots` slots, one row after the other."""
+        if (rows, slots) not in self._flat:
+            starts = torch.arange(0, rows * slots, slots, device=self.of_token.device)[:, None]
+            self._flat[rows, slots] = (starts + self.of_token).flatten()
+        return self._flat[rows, slots]
 
 
 class RowCache(Cache):
@@ -67,7 +75,8 @@ class RowCache(Cache):
         kept = []
         for whole, new in zip(stored, (key_states, value_states), strict=True):
             part = whole[first : first + rows]
-            part[torch.arange(rows, device=new.device)[:, None], self.now.of_token] = new.transpose(1, 2)
+            places = self.now.flat(rows, self.spare_slot + 1)
+            part.flatten(0, 1).index_copy_(0, places, new.transpose(1, 2).flatten(0, 1))
             kept.append(part[:, : self.now.length].transpose(1, 2))
         return kept[0], kept[1]
 

@@ -346,7 +346,7 @@ def _record(
         "quantization": mixture.origin.quantization,
         "experts": {source.name: source.weights_sha256 for source in mixture.bank.sources},
         "router": mixture.router.settings_as_dict(),
-        # Not the way in which it is used: base_draft gives the same answers as exact.
+        # Not the way in which it is used: draft gives the same answers as exact.
         **mixture.mode.trained_as.as_dict(),
         "initial_weights_sha256": hash_tensors(mixture.router.state_dict()),
         "data_sha256": {task: examples_sha256(rows) for task, rows in examples_by_task.items()},

@@ -78,7 +78,7 @@ def generate(
         prompt: The question in the form the experts were trained on; `-` reads it from the standard input.
         max_new_tokens: Most tokens of the answer.
         quantization: How to store the base; by default as the mixture says.
-        draft: Let the scaling pass propose tokens (mode base_draft): the same answer in fewer passes.
+        draft: Let the mixture propose tokens ahead (mode draft): the same answer in fewer passes.
         show_experts: Also print, on the standard error, how much of each expert the mixture used on average.
     """
     from ...benchmarks.models import identify, open_model
@@ -110,8 +110,8 @@ def _drafting(model: "nn.Module") -> "nn.Module":
     from ..mode import Mode
 
     if not isinstance(model, MixtureForCausalLM):
-        raise FinLoraError("Only a mixture has a scaling pass to propose tokens; leave out --draft.")
-    return model.in_mode(Mode(name="base_draft"))
+        raise FinLoraError("Only a mixture proposes tokens ahead; leave out --draft.")
+    return model.in_mode(Mode(name="draft"))
 
 
 def _print_experts(model: "nn.Module", base: "Base", prompt: str, answer: str) -> None:

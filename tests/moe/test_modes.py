@@ -17,7 +17,7 @@ from finlora.router import load_mixture
 WIDTH = 12
 MODES = {
     "exact": Mode(),
-    "base_draft": Mode(name="base_draft"),
+    "draft": Mode(name="draft"),
     "previous": Mode(name="previous"),
     "prompt": Mode(name="prompt"),
     "trunk before all blocks": Mode(name="trunk", block=0),
@@ -199,7 +199,7 @@ def test_an_unknown_mode_is_refused(make_base, make_mixture, tmp_path) -> None:
     folder = save_mixture(make_mixture(make_base()), tmp_path / "mixture")
     file = folder / "mixture.json"
     file.write_text(file.read_text().replace('"exact"', '"fast"'))
-    with pytest.raises(FinLoraError, match="must be one of exact, base_draft, trunk, previous, prompt"):
+    with pytest.raises(FinLoraError, match="must be one of exact, draft, trunk, previous, prompt"):
         load_mixture(folder)
 
 
@@ -222,7 +222,7 @@ def test_what_a_mode_cannot_do_is_refused(make_base, make_mixture, prompts) -> N
 
 def test_only_modes_of_the_same_answers_are_exchanged(make_base, make_mixture, prompts, tmp_path) -> None:
     exact = make_mixture(make_base())
-    draft = exact.in_mode(MODES["base_draft"])
+    draft = exact.in_mode(MODES["draft"])
     assert draft.router is exact.router
     with pytest.raises(FinLoraError, match="trained for the mode exact, not for prompt"):
         draft.in_mode(MODES["prompt"])

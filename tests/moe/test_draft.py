@@ -1,4 +1,4 @@
-"""Base draft gives the tokens of exact, and their distribution where tokens are sampled."""
+"""Mode draft gives the tokens of exact, and their distribution where tokens are sampled."""
 
 import itertools
 
@@ -12,11 +12,11 @@ from finlora.moe.mixture import MixtureForCausalLM
 from finlora.moe.mode import Mode
 from finlora.moe.prompt_lookup import PromptLookup
 
-DRAFT = Mode(name="base_draft")
+DRAFT = Mode(name="draft")
 
 
 def drafting(exact: MixtureForCausalLM) -> MixtureForCausalLM:
-    """The same mixture in mode base_draft."""
+    """The same mixture in mode draft."""
     return MixtureForCausalLM.build(exact.origin, exact.bank, exact.router, DRAFT)
 
 
