@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -192,6 +193,16 @@ def silence(folder) -> None:
     """Make an expert of nothing."""
     file = folder / "adapter_model.safetensors"
     save_file({name: torch.zeros_like(tensor) for name, tensor in load_file(file).items()}, file)
+
+
+def test_ties_of_opposites_elects_no_sign(alike, tmp_path) -> None:
+    opposite = tmp_path / "opposite"
+    shutil.copytree(alike["a"], opposite)
+    tensors = load_file(alike["a"] / "adapter_model.safetensors")
+    negated = {name: -tensor if "lora_B" in name else tensor for name, tensor in tensors.items()}
+    save_file(negated, opposite / "adapter_model.safetensors")
+    result = merged("ties", {"a": alike["a"], "opposite": opposite}, tmp_path / "out")
+    assert all(not delta.any() for delta in result.values())
 
 
 @pytest.mark.parametrize("method", ["ties", "dare"])
