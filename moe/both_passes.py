@@ -1,6 +1,6 @@
-"""Runs scaling passes and mixture passes of some sequences as one batch, so weights are read once for both.
+"""Runs scaling pass and mixture pass of a sequence as one pass, so that weights are read once for both.
 
-The rows of scaling passes go through the twin with all scalings at zero, which is the base. This serves
+The tokens of the scaling pass go through the twin with all scalings at zero, which is the base. This serves
 decoding that knows the scalings of the token at hand before the pass begins; see `draft.py` and
 `previous_decoding.py`.
 """
@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig
 
-from .row_cache import RowCache, Slots, causal_mask
+from .pair_cache import PairCache, Step
 from .scalings import Scalings
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tokens:
-    """New tokens of one row and the slot of the first; there may be none."""
+    """New tokens of one pass of a sequence and the slot of the first; there may be none."""
 
     ids: Sequence[int]
     start: int
@@ -41,7 +41,7 @@ class Passed:
     """
 
     mixture_logits: Float[Tensor, "sequence token vocabulary"]
-    scalings: Float[Tensor, "sequence token module expert"] | None
+    scalings: Float[Tensor, "sequence base_token module expert"] | None
 
 
 class BothPasses:
@@ -59,7 +59,7 @@ class BothPasses:
         self.sequences = sequences
         depth = mixture.base.config.get_text_config(decoder=True).num_hidden_layers
         looks_back = mixture.router_attention is not None
-        self.cache = RowCache(depth=depth, sequences=sequences, slots=slots, router_place=looks_back)
+        self.cache = PairCache(depth=depth, sequences=sequences, slots=slots, router_place=looks_back)
         self.first = torch.zeros(sequences, dtype=torch.long, device=mixture.device)
 
     def read(
@@ -70,7 +70,6 @@ class BothPasses:
         if attention_mask is not None:
             self.first = attention_mask.int().argmax(dim=1)
         positions = (torch.arange(width, device=input_ids.device) - self.first[:, None]).clamp(min=0)
-        self.cache.now = Slots(torch.arange(width, device=input_ids.device)[None], width)
         output = self.mixture(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -93,50 +92,51 @@ class BothPasses:
         scalings: Sequence[Float[Tensor, "_ module expert"]],
         base_tokens: Sequence[Tokens],
     ) -> Passed:
-        """Run one batch.
+        """Run one pass.
 
         Args:
             mixture_tokens: Tokens of each sequence for the mixture pass; at least one has some.
             scalings: Theirs.
             base_tokens: Tokens of each sequence for the scaling pass.
         """
-        has_base = any(one.ids for one in base_tokens)
-        rows = [*mixture_tokens, *(base_tokens if has_base else ())]
-        ids, slots = self._lay_out(rows)
-        first = self.first.repeat(1 + has_base)
-        length = max(one.start + len(one.ids) for one in rows)
-        mask = self._for_attention(causal_mask(slots, first, length))
-        positions = (slots - first[:, None]).clamp(min=0)
-        self.cache.now = Slots(slots, length)
-        with self.mixture.context.using(self._of_rows(scalings, ids)), self._hidden_states() as hidden:
+        base_ids, base_slots = self._lay_out(base_tokens)
+        mixture_ids, mixture_slots = self._lay_out(mixture_tokens)
+        length = max(one.start + len(one.ids) for one in (*mixture_tokens, *base_tokens) if one.ids)
+        step = Step(base_slots, mixture_slots, length)
+        positions = (step.slots - self.first[:, None]).clamp(min=0)
+        self.cache.begin(step)
+        count = base_ids.shape[1]
+        mixed = self._of_tokens(scalings, count, mixture_ids.shape[1])
+        with self.mixture.context.using(mixed), self._hidden_states() as hidden:
             logits = self.mixture.twin(
-                input_ids=ids,
-                attention_mask=mask,
+                input_ids=torch.cat([base_ids, mixture_ids], dim=1),
+                attention_mask=self._for_attention(step.mask(self.first)),
                 position_ids=positions,
                 past_key_values=self.cache,
                 use_cache=True,
+                logits_to_keep=mixture_ids.shape[1],
             ).logits
-        count = self.sequences
-        decided = None
-        if has_base:
-            self.cache.now = Slots(slots[count:], length)
-            decided = self._decide(hidden[0][count:], mask[count:], positions[count:])
-        return Passed(logits[:count], decided)
+        if not count:
+            return Passed(logits, None)
+        return Passed(logits, self._decide(hidden[0][:, :count], step, positions[:, :count]))
 
-    def _lay_out(self, rows: Sequence[Tokens]) -> tuple[Int[Tensor, "row token"], Int[Tensor, "row token"]]:
+    def _lay_out(
+        self, rows: Sequence[Tokens]
+    ) -> tuple[Int[Tensor, "sequence token"], Int[Tensor, "sequence token"]]:
         width = max(len(one.ids) for one in rows)
         spare = self.cache.spare_slot
         ids = [[*one.ids, *[0] * (width - len(one.ids))] for one in rows]
         slots = [
             [*range(one.start, one.start + len(one.ids)), *[spare] * (width - len(one.ids))] for one in rows
         ]
-        device = self.mixture.device
-        return torch.tensor(ids, device=device), torch.tensor(slots, device=device)
+        options = {"dtype": torch.long, "device": self.mixture.device}
+        return torch.tensor(ids, **options), torch.tensor(slots, **options)
 
-    def _of_rows(self, scalings: Sequence[Tensor], ids: Tensor) -> Scalings:
-        weights = scalings[0].new_zeros(*ids.shape, *scalings[0].shape[1:])
+    def _of_tokens(self, scalings: Sequence[Tensor], base_count: int, mixture_count: int) -> Scalings:
+        shape = (len(scalings), base_count + mixture_count, *scalings[0].shape[1:])
+        weights = scalings[0].new_zeros(shape)
         for row, one in enumerate(scalings):
-            weights[row, : one.shape[0]] = one
+            weights[row, base_count : base_count + len(one)] = one
         return Scalings.choose(weights, self.mixture.router.most_chosen, self.mixture.bank.stacks.layout)
 
     @contextmanager
@@ -151,13 +151,13 @@ class BothPasses:
         finally:
             hook.remove()
 
-    def _decide(self, hidden: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+    def _decide(self, hidden: Tensor, step: Step, positions: Tensor) -> Tensor:
         attention = self.mixture.router_attention
         attend = None
         if attention is not None:
             attend = partial(
                 attention,
-                attention_mask=mask,
+                attention_mask=self._for_attention(step.base_mask(self.first)),
                 position_ids=positions,
                 past_key_values=self.cache,
             )

@@ -96,7 +96,7 @@ class StackedUp(nn.Module):
             return result + (narrow @ up).to(result.dtype)
         if result.shape[0] == 1:
             return torch.baddbmm(result, narrow, up)
-        flat = torch.baddbmm(result.flatten(0, 1)[None], narrow.flatten(0, 1)[None], up)
+        flat = torch.addmm(result.flatten(0, 1), narrow.flatten(0, 1), up.squeeze(0))
         return flat.view(result.shape)
 
 

@@ -13,14 +13,19 @@ SMALLEST_WEIGHT = 2**17
 """Number of weights below which a layer stays in the processor's cache, where reading again costs little."""
 
 
+def is_large(layer: nn.Module) -> bool:
+    """Whether a layer is too large for the processor's cache, so that `linear` may be the quicker way."""
+    return type(layer) is nn.Linear and layer.weight.numel() >= SMALLEST_WEIGHT
+
+
 def linear(layer: nn.Module, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
     """Return what a linear layer of any kind returns."""
     rows = x.numel() // x.shape[-1]
-    if not 1 < rows <= MOST_ROWS or type(layer) is not nn.Linear or x.device.type != "cpu":
+    if not 1 < rows <= MOST_ROWS or not is_large(layer) or x.device.type != "cpu":
         return layer(x)
     weight: Tensor = layer.weight
     hooked = layer._forward_hooks or layer._forward_pre_hooks
-    if hooked or weight.dtype != float32 or x.dtype != float32 or weight.numel() < SMALLEST_WEIGHT:
+    if hooked or weight.dtype != float32 or x.dtype != float32:
         return layer(x)
     result = mm(weight, x.reshape(rows, -1).t()).t()
     if layer.bias is not None:

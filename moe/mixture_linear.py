@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..experts.errors import FinLoraError
 from .expert_stacks import ExpertStacks, StackedDown, StackedUp
-from .few_rows import linear
+from .few_rows import is_large, linear
 from .scalings import GroupScalings, ScalingsContext
 
 
@@ -26,6 +26,7 @@ class MixtureLinear(nn.Module):
         """Share the base layer and the matrices with their owners; `index` is the layer's number in them."""
         super().__init__()
         self.base_layer = base_layer
+        self.is_large = is_large(base_layer)
         self.up = cast(StackedUp, stacks.ups[index])
         self.down = cast(StackedDown, stacks.downs[self.up.group])
         self.context = context
@@ -42,7 +43,7 @@ class MixtureLinear(nn.Module):
                 "and token merged, as in mixture-of-experts blocks); train experts on attention and dense "
                 "layers only."
             )
-        result = linear(self.base_layer, x)
+        result = linear(self.base_layer, x) if self.is_large else self.base_layer(x)
         scalings = self.context.scalings
         if scalings is None:
             raise RuntimeError("a mixture layer ran outside of MixtureForCausalLM.forward")
