@@ -73,18 +73,15 @@ def benchmark(
     Raises:
         FinLoraError: Suite or task are unknown, the folder holds another run or is in use, or a job failed.
     """
-    budget = budget or BUDGETS[suite]
-    if single_passes:
-        depth = load_config(base).get_text_config(decoder=True).num_hidden_layers
-        budget = with_single_passes(budget, depth)
+    asked = get_suite(suite)
     config, examples = _resolve(
-        get_suite(suite),
-        tasks=tuple(tasks or get_suite(suite).tasks),
+        asked,
+        tasks=tuple(tasks or asked.tasks),
         base=base,
         quantization=quantization,
         router_seeds=tuple(router_seeds),
         seed=seed,
-        budget=budget,
+        budget=_with_modes(budget or BUDGETS[suite], base) if single_passes else budget or BUDGETS[suite],
     )
     layout = RunLayout(runs / (name or suite))
     layout.folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +95,10 @@ def benchmark(
         )
         summarize(layout, config)
     return layout
+
+
+def _with_modes(budget: Budget, base: str) -> Budget:
+    return with_single_passes(budget, load_config(base).get_text_config(decoder=True).num_hidden_layers)
 
 
 def _lock(layout: RunLayout) -> filelock.AcquireReturnProxy:

@@ -10,13 +10,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache
 
+from ..experts.encoding import IGNORED_LABEL
 from .mode import Mode
 
 _ON_CACHE = "carried_scalings"
 
 
 def source_tokens(
-    mode: Mode, token_count: int, attention_mask: Any, prompt_lengths: Int[Tensor, " batch"] | None
+    mode: Mode,
+    token_count: int,
+    attention_mask: Any,
+    prompt_lengths: Int[Tensor, " batch"] | None = None,
+    labels: Int[Tensor, "batch token"] | None = None,
 ) -> Int[Tensor, "#batch token"] | None:
     """Return the column whose scalings each token gets in a pass without earlier tokens; None for its own.
 
@@ -26,6 +31,7 @@ def source_tokens(
         attention_mask: 1 for tokens, 0 for padding, if it says so; the first token of a row has no previous
             one and gets its own.
         prompt_lengths: Columns before the answer, padding on the left included.
+        labels: Say where the answer begins, if `prompt_lengths` does not.
     """
     if mode.name == "previous":
         columns = torch.arange(-1, token_count - 1).clamp(min=0)[None]
@@ -33,6 +39,8 @@ def source_tokens(
             first = attention_mask.int().argmax(dim=1, keepdim=True)
             return torch.maximum(columns.to(first.device), first)
         return columns
+    if prompt_lengths is None and labels is not None:
+        prompt_lengths = (labels != IGNORED_LABEL).int().argmax(dim=1)
     if mode.name == "prompt" and prompt_lengths is not None:
         columns = torch.arange(token_count, device=prompt_lengths.device)[None]
         return torch.minimum(columns, (prompt_lengths[:, None] - 1).clamp(min=0))

@@ -18,8 +18,8 @@ def is_large(layer: nn.Module) -> bool:
     return type(layer) is nn.Linear and layer.weight.numel() >= SMALLEST_WEIGHT
 
 
-def linear(layer: nn.Module, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-    """Return what a linear layer of any kind returns."""
+def linear(layer: nn.Module, x: Float[Tensor, "*batch d_in"]) -> Tensor:
+    """Return what a linear layer of any kind returns, which a hook on it may have changed."""
     rows = x.numel() // x.shape[-1]
     if not 1 < rows <= MOST_ROWS or not is_large(layer) or x.device.type != "cpu":
         return layer(x)
@@ -41,6 +41,6 @@ class FewRowsLinear(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> Tensor:
         """Return what the layer returns."""
         return linear(self.layer, x)

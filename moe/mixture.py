@@ -17,30 +17,25 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from ..experts.base_model import Base
-from ..experts.encoding import IGNORED_LABEL
 from ..experts.errors import FinLoraError
 from .bank import ExpertBank
-from .both_passes import runs_as_one_batch
 from .carried_scalings import carried_by, carry, source_tokens
 from .checkpoint import save_mixture
-from .draft import Draft, DraftCounts
-from .generated import Generated
+from .generation import MixtureGenerationMixin
 from .mode import EXACT, Mode
-from .previous_decoding import decode_with_previous
+from .pass_inputs import ONLY_FOR_THE_MIXTURE_PASS, count_on, normalize, only_tokens, without_cache
 from .router_attention import RouterAttention
 from .routing import Attend, Router, check_scalings_fit
 from .scalings import Scalings, ScalingsContext
 from .twin import CachePart, block_names, deepen_config, make_twin
 
-ONLY_FOR_THE_MIXTURE_PASS = ("output_hidden_states", "output_attentions", "num_items_in_batch", "return_dict")
 
-
-class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
+class MixtureForCausalLM(PreTrainedModel, MixtureGenerationMixin):
     """A frozen base with many experts, mixed for each token and adapted linear layer by a router.
 
     Only the router is trainable. `generate` with any cache and `generate_batch` work as for the base. The
@@ -88,7 +83,7 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         self.router = router
         self.mode = mode
         self.last_scalings: Float[Tensor, "batch token module expert"] | None = None
-        self.last_draft: DraftCounts | None = None
+        self.last_draft = None
         self.context = ScalingsContext()
         self._base_depth = depth if two_passes else 0
         self.router_attention = (
@@ -102,7 +97,6 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         if mode.block is not None:
             block = twin.get_submodule(block_names(twin)[mode.block])
             block.register_forward_pre_hook(self._route_at_block, with_kwargs=True)
-        self._route_later: Callable[[Tensor], Scalings] | None = None
         # Not a registered submodule: parameters and state_dict would list everything twice.
         object.__setattr__(self, "twin", twin)
         self.eval()
@@ -178,35 +172,30 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
             labels: Token ids to predict, -100 where no loss is wanted; shifted inside.
             use_cache: Whether to return a cache; by default what the config says, and False with labels.
             logits_to_keep: Number of last tokens, or indices of tokens, whose logits are wanted; 0 means all.
-            scaling_hidden_states: What `scaling_hidden_states()` returned for these tokens; skips the
-                scaling pass.
-            prompt_lengths: Only used in mode prompt: number of columns, padding on the left included, before
-                the answer begins; by default up to the first label, and all where there are no labels.
+            scaling_hidden_states: What `scaling_hidden_states()` returned; skips the scaling pass.
+            prompt_lengths: For mode prompt: columns, padding on the left included, before the answer begins;
+                by default up to the first label, and all where there are no labels.
             **kwargs: Passed on to the base.
 
         Raises:
             FinLoraError: If `scaling_hidden_states` comes together with a cache, or there are no tokens.
         """
-        tokens = input_ids if input_ids is not None else inputs_embeds
-        if tokens is None:
-            raise FinLoraError("A mixture needs input_ids or inputs_embeds; neither was given.")
-        if use_cache is None:
-            use_cache = bool(self.config.use_cache) and labels is None and scaling_hidden_states is None
+        tokens = only_tokens(input_ids, inputs_embeds)
+        given = labels is not None or scaling_hidden_states is not None
+        use_cache = bool(self.config.use_cache) and not given if use_cache is None else use_cache
         past_key_values = self._check_cache(past_key_values, use_cache, scaling_hidden_states)
         inputs = kwargs | {
             "input_ids": input_ids,
             "inputs_embeds": inputs_embeds,
             "attention_mask": attention_mask,
-            "position_ids": _count_on(tokens, past_key_values) if position_ids is None else position_ids,
+            "position_ids": count_on(tokens, past_key_values) if position_ids is None else position_ids,
             "use_cache": use_cache,
             "return_dict": True,
         }
-        if prompt_lengths is None and labels is not None:
-            prompt_lengths = (labels != IGNORED_LABEL).int().argmax(dim=1)
         route = partial(
             self._route,
             tokens=tokens,
-            sources=source_tokens(self.mode, tokens.shape[1], attention_mask, prompt_lengths),
+            sources=source_tokens(self.mode, tokens.shape[1], attention_mask, prompt_lengths, labels),
             cache=past_key_values,
             attend=self._look_back(past_key_values, inputs),
         )
@@ -239,7 +228,7 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         wanted = {key: value for key, value in inputs.items() if key not in ONLY_FOR_THE_MIXTURE_PASS}
         if self.mode.block is not None:
             states = self.base.base_model(**wanted, output_hidden_states=True).hidden_states
-            return _normalize(states[self.mode.block])
+            return normalize(states[self.mode.block])
         return self.base.base_model(**wanted).last_hidden_state
 
     @contextmanager
@@ -254,25 +243,21 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         if hidden is None and self.router.needs_hidden_states:
             # A block whose activations are computed twice must not compute the scalings of later ones.
             if self.mode.block is not None and not torch.is_grad_enabled():
-                self._route_later = route
-                try:
-                    with self.context.using(None):
-                        yield
-                finally:
-                    self._route_later = None
+                with self.context.using(None, later=route):
+                    yield
                 return
             if self.mode.name != "prompt":
                 kept = None if self.mode.block is not None else cache
                 hidden = self._run_scaling_pass(past_key_values=kept, **inputs)
             elif carried_by(cache) is None:
-                hidden = self._run_scaling_pass(**_without_cache(inputs))
+                hidden = self._run_scaling_pass(**without_cache(inputs))
         with self.context.using(route(hidden)):
             yield
 
     def _route_at_block(self, _block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._route_later is not None:
+        if self.context.later is not None:
             hidden = args[0] if args else kwargs["hidden_states"]
-            self.context.scalings = self._route_later(_normalize(hidden))
+            self.context.scalings = self.context.later(normalize(hidden))
 
     def _check_cache(self, cache: Cache | None, use_cache: bool, hidden: Tensor | None) -> Cache | None:
         if hidden is not None and (use_cache or cache is not None):
@@ -291,7 +276,7 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
         if self.router_attention is None:
             return None
         if self.mode.name == "prompt":
-            cache, inputs = None, _without_cache(inputs)
+            cache, inputs = None, without_cache(inputs)
         place = self.router_attention.layer_idx
         wanted = {
             key: value
@@ -321,65 +306,6 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
             scalings = carry(self.mode, own, carried, sources, cache)
         self.last_scalings = scalings.detach().expand(*tokens.shape[:2], -1, -1)
         return Scalings.choose(scalings, self.router.most_chosen, self.bank.stacks.layout)
-
-    def _sample(
-        self,
-        input_ids: Tensor,
-        logits_processor: Any,
-        stopping_criteria: Any,
-        generation_config: Any,
-        synced_gpus: bool = False,
-        streamer: Any = None,
-        **model_kwargs: Any,
-    ) -> Any:
-        """The loop under `generate`, for greedy decoding and sampling."""
-        if not runs_as_one_batch(self, generation_config, model_kwargs) or synced_gpus:
-            return super()._sample(
-                input_ids,
-                logits_processor,
-                stopping_criteria,
-                generation_config,
-                synced_gpus,
-                streamer,
-                **model_kwargs,
-            )
-        generated = Generated(input_ids, generation_config, logits_processor, stopping_criteria, streamer)
-        mask = model_kwargs.get("attention_mask")
-        if self.mode.name == "previous":
-            return decode_with_previous(self, input_ids, mask, generated)
-        draft = Draft(self, generated)
-        sequences = draft.decode(input_ids, mask)
-        self.last_draft = draft.counts
-        return sequences
-
-    def _beam_search(self, *args: Any, **kwargs: Any) -> Any:
-        if self.mode.name == "previous":
-            raise FinLoraError(
-                "A mixture in mode previous cannot search with beams, which would mix up whose scalings are "
-                "carried on; set num_beams to 1."
-            )
-        return super()._beam_search(*args, **kwargs)
-
-    def _assisted_decoding(self, *args: Any, **kwargs: Any) -> Any:
-        if self.mode.carries_scalings:
-            raise FinLoraError(
-                f"A mixture in mode {self.mode.name} cannot take back tokens, as assisted decoding and "
-                "prompt lookup do; leave them out."
-            )
-        return super()._assisted_decoding(*args, **kwargs)
-
-    def init_continuous_batching(self, *args: Any, **kwargs: Any) -> Any:
-        """Start what `generate_batch` runs on.
-
-        Raises:
-            FinLoraError: If the mode carries scalings from token to token, which a paged cache does not keep.
-        """
-        if self.mode.carries_scalings:
-            raise FinLoraError(
-                f"A mixture in mode {self.mode.name} cannot run in generate_batch; use generate, or the "
-                "modes exact or trunk."
-            )
-        return super().init_continuous_batching(*args, **kwargs)
 
     def train(self, mode: bool = True) -> "MixtureForCausalLM":
         """Put the router into training mode; base and experts stay in evaluation mode, as they are frozen."""
@@ -426,28 +352,3 @@ class MixtureForCausalLM(PreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module | None:
         """Return the base's output layer."""
         return self.base.get_output_embeddings()
-
-
-def _normalize(hidden: Float[Tensor, "batch token d_model"]) -> Float[Tensor, "batch token d_model"]:
-    """Bring states from between two blocks to one scale, which a final hidden state has by the last norm."""
-    return nn.functional.rms_norm(hidden, hidden.shape[-1:])
-
-
-def _without_cache(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a first pass over a prompt, for a pass whose keys and values nobody needs later."""
-    tokens = inputs["input_ids"] if inputs["input_ids"] is not None else inputs["inputs_embeds"]
-    mask = inputs["attention_mask"]
-    if isinstance(mask, dict):
-        mask = {kind: _cut(one, tokens.shape[1]) for kind, one in mask.items()}
-    return inputs | {"attention_mask": _cut(mask, tokens.shape[1]), "use_cache": False}
-
-
-def _cut(mask: Any, tokens: int) -> Any:
-    """Masks made for a static cache are as wide as the cache."""
-    return mask[..., :tokens] if isinstance(mask, Tensor) and mask.ndim == 4 else mask
-
-
-def _count_on(tokens: Tensor, cache: Cache | None) -> Int[Tensor, "1 token"]:
-    """Both passes need the same positions, but the cache has grown when the second one starts."""
-    seen = cache.get_seq_length() if cache is not None else 0
-    return (torch.arange(tokens.shape[1], device=tokens.device) + seen).unsqueeze(0)

@@ -6,7 +6,7 @@ once a pass and not once a layer.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -192,23 +192,27 @@ class ScalingsContext(threading.local):
 
     Attributes:
         scalings: Those of the pass; None outside of any.
+        later: Computes the scalings from hidden states on the way, where they are not known before the pass.
         shared: The last product that layers with the same input share: their group, the input, and one part
             for each layer.
     """
 
     def __init__(self) -> None:
         self.scalings: Scalings | None = None
+        self.later: Callable[[Tensor], Scalings] | None = None
         self.shared: tuple[Any, Tensor, Sequence[Tensor]] | None = None
 
     @contextmanager
-    def using(self, scalings: Scalings | None) -> Iterator[None]:
+    def using(
+        self, scalings: Scalings | None, *, later: Callable[[Tensor], Scalings] | None = None
+    ) -> Iterator[None]:
         """Make `scalings` current inside the block, and restore the previous ones after it."""
-        previous = self.scalings
-        self.scalings, self.shared = scalings, None
+        previous = self.scalings, self.later
+        self.scalings, self.later, self.shared = scalings, later, None
         try:
             yield
         finally:
-            self.scalings, self.shared = previous, None
+            (self.scalings, self.later), self.shared = previous, None
 
     def __reduce__(self) -> tuple[type["ScalingsContext"], tuple[()]]:
         """Copies of a mixture start outside of any pass."""

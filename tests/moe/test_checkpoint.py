@@ -94,7 +94,7 @@ def test_missing_files_are_named(folder) -> None:
     [
         ("{", "is not valid JSON"),
         ("[]", "must hold a JSON object"),
-        ('{"format": "finlora-mixture", "format_version": 9}', "format version 9"),
+        ('{"format": "finlora-mixture", "format_version": 9}', "format version is 9"),
         (
             '{"format": "finlora-mixture", "format_version": 1, "mode": "exact"}',
             "is damaged: 'base' is missing",

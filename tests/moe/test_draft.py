@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, TextStreamer
 from finlora.experts.base_model import Base
 from finlora.moe.mixture import MixtureForCausalLM
 from finlora.moe.mode import Mode
-from finlora.moe.prompt_lookup import PromptLookup
+from finlora.moe.decoding.prompt_lookup import PromptLookup
 
 DRAFT = Mode(name="draft")
 

@@ -4,20 +4,16 @@ Weights are read once a token. The tokens are those of `MixtureForCausalLM.forwa
 after the other.
 """
 
-from typing import TYPE_CHECKING
-
 from jaxtyping import Int
 from torch import Tensor
 
 from .both_passes import BothPasses, Tokens
 from .generated import Generated
-
-if TYPE_CHECKING:
-    from .mixture import MixtureForCausalLM
+from .model import DecodableMixture
 
 
 def decode_with_previous(
-    mixture: "MixtureForCausalLM",
+    mixture: DecodableMixture,
     input_ids: Int[Tensor, "sequence token"],
     attention_mask: Int[Tensor, "sequence token"] | None,
     generated: Generated,

@@ -13,7 +13,6 @@ the distribution of `exact`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -21,10 +20,8 @@ from torch import Tensor
 
 from .both_passes import BothPasses, Passed, Tokens
 from .generated import Generated
+from .model import DecodableMixture
 from .prompt_lookup import PromptLookup
-
-if TYPE_CHECKING:
-    from .mixture import MixtureForCausalLM
 
 COPIED_TOKENS = 3
 """Most tokens that are proposed at once because the text before has them."""
@@ -77,7 +74,7 @@ class Draft:
         counts: How well the proposals were received.
     """
 
-    def __init__(self, mixture: "MixtureForCausalLM", generated: Generated):
+    def __init__(self, mixture: DecodableMixture, generated: Generated):
         """Begin before the prompts are read.
 
         Args:

@@ -2,25 +2,23 @@
 
 The tokens of the scaling pass go through the twin with all scalings at zero, which is the base. This serves
 decoding that knows the scalings of the token at hand before the pass begins; see `draft.py` and
-`previous_decoding.py`.
+`previous.py`.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig
 
+from ..scalings import Scalings
+from .model import DecodableMixture
 from .pair_cache import PairCache, Step
-from .scalings import Scalings
-
-if TYPE_CHECKING:
-    from .mixture import MixtureForCausalLM
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Passed:
 class BothPasses:
     """Key/value cache of both passes of some sequences, and the passes on it."""
 
-    def __init__(self, mixture: "MixtureForCausalLM", sequences: int, slots: int):
+    def __init__(self, mixture: DecodableMixture, sequences: int, slots: int):
         """Begin with an empty cache.
 
         Args:
@@ -175,7 +173,7 @@ class BothPasses:
 
 
 def runs_as_one_batch(
-    mixture: "MixtureForCausalLM", generation_config: GenerationConfig, inputs: dict[str, Any]
+    mixture: DecodableMixture, generation_config: GenerationConfig, inputs: dict[str, Any]
 ) -> bool:
     """Whether a call of `generate` can run both passes as one batch; if not, they run one after the other.
 
