@@ -181,16 +181,15 @@ class MixtureForCausalLM(PreTrainedModel, MixtureGenerationMixin):
             FinLoraError: If `scaling_hidden_states` comes together with a cache, or there are no tokens.
         """
         tokens = only_tokens(input_ids, inputs_embeds)
-        given = labels is not None or scaling_hidden_states is not None
-        use_cache = bool(self.config.use_cache) and not given if use_cache is None else use_cache
+        if use_cache is None:
+            use_cache = self.config.use_cache and labels is None and scaling_hidden_states is None
         past_key_values = self._check_cache(past_key_values, use_cache, scaling_hidden_states)
         inputs = kwargs | {
             "input_ids": input_ids,
             "inputs_embeds": inputs_embeds,
             "attention_mask": attention_mask,
             "position_ids": count_on(tokens, past_key_values) if position_ids is None else position_ids,
-            "use_cache": use_cache,
-            "return_dict": True,
+            "use_cache": bool(use_cache),
         }
         route = partial(
             self._route,
@@ -204,7 +203,7 @@ class MixtureForCausalLM(PreTrainedModel, MixtureGenerationMixin):
                 past_key_values=self._twin_cache(past_key_values),
                 labels=labels,
                 logits_to_keep=logits_to_keep,
-                **inputs,
+                **inputs | {"return_dict": True},
             )
         output.past_key_values = past_key_values if use_cache else None
         return output
