@@ -176,11 +176,12 @@ def train_seed_router(workshop: Workshop, *, method: str, seed: int) -> None:
         for task in config.tasks
     }
     plan = config.budget.routers[method]
+    steps = config.budget.router.label_steps if plan.label_steps is None else plan.label_steps
     train_router(
         new_mixture(workshop.base, experts, plan.router, seed=seed, mode=plan.mode),
         examples,
         layout.router(method, seed),
-        dataclasses.replace(config.budget.router, seed=seed),
+        dataclasses.replace(config.budget.router, seed=seed, label_steps=steps),
         cache_folder=layout.hidden_states,
     )
 

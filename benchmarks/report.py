@@ -277,10 +277,11 @@ def _markdown(
 def _command(findings: Findings, layout: RunLayout) -> str:
     config = findings.config
     seeds = " ".join(map(str, config["router_seeds"]))
+    modes = " --single-passes" if "prompt" in config["budget"]["routers"] else ""
     return (
         f"finlora benchmark {config['suite']} --name {layout.folder.name}-again --base {config['base']} "
         f"--quantization {config['quantization']} --tasks {' '.join(findings.tasks)} "
-        f"--router-seeds {seeds} --seed {config['seed']}"
+        f"--router-seeds {seeds} --seed {config['seed']}{modes}"
     )
 
 
