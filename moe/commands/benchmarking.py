@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from ...benchmarks.speed_shape import SpeedShape
+from ...benchmarks.speed.settings import PARTS, Part, SpeedPlan, SpeedShape
 from .answering import Quantization
 
 
@@ -26,22 +26,33 @@ def demo(runs: Path = Path("runs"), workers: int | None = None) -> None:
 
 def benchmark_speed(
     name: str = "speed",
+    parts: tuple[Part, ...] = PARTS,
     repeats: int = 5,
     shape: SpeedShape = SpeedShape(),
+    plan: SpeedPlan = SpeedPlan(),
     runs: Path = Path("runs"),
 ) -> None:
-    """Time generation and router training of mixtures beside PEFT, on random weights, and write the ratios.
+    """Time every mode of a mixture beside one adapter and beside PEFT, and say what bounds it.
+
+    Weights are random. Writes speed.jsonl with all raw seconds, speed.md, report.html and pictures. The same
+    command goes on after an interruption, and adds parts to those that are finished; another shape or plan
+    needs another name.
 
     Args:
-        name: Name of the run's folder, which must not exist.
+        name: Name of the run's folder.
+        parts: What to measure. generation: from prompt to last token, beside PEFT's X-LoRA; decode: prefill
+            and decode steps by batch and prompt length; growth: by number and rank of experts; training:
+            training steps; quantization: on 8-bit and 4-bit bases; memory: peaks.
         repeats: How often everything is timed; medians are reported.
         shape: Shape of the random base and its experts.
+        plan: Lengths and sizes, and when something is left out.
         runs: Folder of all runs.
     """
-    from ...benchmarks import speed
+    from ...benchmarks.speed import run
 
-    speed.benchmark_speed(runs / name, shape, repeats=repeats)
+    run.benchmark_speed(runs / name, shape, repeats=repeats, parts=parts, plan=plan)
     print((runs / name / "speed.md").read_text(encoding="utf-8"))
+    print(f"report: {runs / name / 'report.html'}")
 
 
 def benchmark(
@@ -53,6 +64,7 @@ def benchmark(
     tasks: tuple[str, ...] = (),
     router_seeds: tuple[int, ...] = (0, 1, 2),
     seed: int = 0,
+    single_passes: bool = False,
     runs: Path = Path("runs"),
     workers: int | None = None,
 ) -> None:
@@ -69,6 +81,8 @@ def benchmark(
         tasks: Some of the suite's tasks; all by default.
         router_seeds: One X-LoRA router is trained for each of these seeds.
         seed: Seed of the experts, the samples and the bootstrap.
+        single_passes: Compare the mixture's modes trunk, previous and prompt too, each with routers trained
+            for it.
         runs: Folder of all runs.
         workers: Processes that share the work; by default as many as cores and memory allow, one on a GPU.
     """
@@ -82,6 +96,7 @@ def benchmark(
         tasks=tasks or None,
         router_seeds=router_seeds,
         seed=seed,
+        single_passes=single_passes,
         runs=runs,
         workers=workers,
     )
