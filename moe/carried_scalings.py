@@ -3,6 +3,7 @@
 Which token that is: `source_tokens`. What the tokens after a cache need of those before is kept on the cache.
 """
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -12,8 +13,10 @@ from transformers import Cache
 
 from ..experts.encoding import IGNORED_LABEL
 from .mode import Mode
+from .scalings import Scalings
 
 _ON_CACHE = "carried_scalings"
+_CHOSEN = "chosen_scalings"
 
 
 def source_tokens(
@@ -57,6 +60,13 @@ def carried_by(cache: Cache | None) -> Float[Tensor, "batch 1 module expert"] | 
     return cast(Any, cache).carried_scalings
 
 
+def chosen_once(cache: Any, choose: Callable[[], Scalings]) -> Scalings:
+    """Return what `choose` returns, which is called once for all that a cache carries."""
+    if getattr(cache, _CHOSEN) is None:
+        setattr(cache, _CHOSEN, choose())
+    return getattr(cache, _CHOSEN)
+
+
 def carry(
     mode: Mode,
     own: Float[Tensor, "#batch #token module expert"],
@@ -77,6 +87,7 @@ def carry(
         return own
     if cache is not None:
         setattr(cache, _ON_CACHE, own[:, -1:].detach())
+        setattr(cache, _CHOSEN, None)
     if carried is not None:
         return torch.cat([carried, own[:, :-1]], dim=1)
     if sources is None:

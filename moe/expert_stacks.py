@@ -1,14 +1,16 @@
 """Matrices of all experts for all adapted layers, stacked: two thin products apply every expert."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .scalings import GroupScalings, RowLayout
+from .scalings import GroupScalings, RowLayout, Scalings
 
 INPUT_SHARERS = (
     frozenset({"q_proj", "k_proj", "v_proj"}),
@@ -37,7 +39,10 @@ class StackedDown(nn.Module):
         self, x: Float[Tensor, "batch token d_in"], scalings: GroupScalings
     ) -> Sequence[Float[Tensor, "batch token _"]]:
         """Return the scaled products of all layers' A matrices with one input, in the matrices' dtype."""
-        product = _narrow(x, self.down, scalings.down_rows) * scalings.weights
+        if scalings.down is not None:
+            product = _narrow(x, scalings.down, None) * scalings.weights
+        else:
+            product = _narrow(x, self.down, scalings.down_rows) * scalings.weights
         if len(self.rows_of_layer) == 1:
             return (product,)
         return product.split(self._sizes(scalings), dim=-1)
@@ -78,6 +83,7 @@ class StackedUp(nn.Module):
         result: Float[Tensor, "batch token d_out"],
         narrow: Float[Tensor, "batch token row"],
         rows: Int[Tensor, "#batch #token row"] | None,
+        taken_out: Float[Tensor, "1 row d_out"] | None = None,
     ) -> Float[Tensor, "batch token d_out"]:
         """Return `result` plus the product of a scaled narrow product with these matrices.
 
@@ -85,9 +91,10 @@ class StackedUp(nn.Module):
             result: Output of the base layer; not changed.
             narrow: What `StackedDown` returned for this layer.
             rows: Numbers of the chosen experts' rows; None for all.
+            taken_out: These rows, if they were taken out beforehand.
         """
-        up = self.up
-        if rows is not None:
+        up = self.up if taken_out is None else taken_out
+        if rows is not None and taken_out is None:
             if rows.shape[:2] != (1, 1):
                 update = (narrow.unsqueeze(-2) @ up[0, rows]).squeeze(-2)
                 return result + update.to(result.dtype)
@@ -140,6 +147,27 @@ class ExpertStacks(nn.Module):
             for place, (_, matrices, _) in enumerate(members):
                 up = torch.cat([up.T for _, _, up in matrices]).to(**to)
                 self.ups.append(StackedUp(up, group, place))
+
+    def take_out(self, scalings: Scalings) -> Scalings:
+        """Copy the chosen experts' rows once, for scalings of one token that will serve many passes."""
+        groups = [scalings.of_group(index) for index in range(len(self.downs))]
+        if any(group.down_rows is None or group.down_rows.shape[:2] != (1, 1) for group in groups):
+            return scalings
+        ups = {(up.group, up.place): up.up for up in cast("Iterable[StackedUp]", self.ups)}
+        downs = cast("Iterable[StackedDown]", self.downs)
+        return scalings.with_groups(
+            [
+                replace(
+                    group,
+                    down=stack.down.index_select(0, cast(Tensor, group.down_rows).flatten()),
+                    ups=[
+                        ups[index, place].index_select(1, rows.flatten())
+                        for place, rows in enumerate(group.up_rows or ())
+                    ],
+                )
+                for index, (stack, group) in enumerate(zip(downs, groups, strict=True))
+            ]
+        )
 
 
 def _narrow(

@@ -24,7 +24,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from ..experts.base_model import Base
 from ..experts.errors import FinLoraError
 from .bank import ExpertBank
-from .carried_scalings import carried_by, carry, source_tokens
+from .carried_scalings import carried_by, carry, chosen_once, source_tokens
 from .checkpoint import save_mixture
 from .generation import MixtureGenerationMixin
 from .mode import EXACT, Mode
@@ -296,14 +296,17 @@ class MixtureForCausalLM(PreTrainedModel, MixtureGenerationMixin):
     ) -> Scalings:
         carried = carried_by(cache) if self.mode.carries_scalings else None
         if self.mode.name == "prompt" and carried is not None:
-            scalings = carried
-        else:
-            if hidden is None:
-                hidden = torch.zeros(*tokens.shape[:2], 0, device=tokens.device)
-            own = self.router(hidden, attend)
-            check_scalings_fit(own, module_count=self.bank.module_count, expert_count=self.bank.expert_count)
-            scalings = carry(self.mode, own, carried, sources, cache)
+            self.last_scalings = carried.expand(*tokens.shape[:2], -1, -1)
+            return chosen_once(cache, lambda: self.bank.stacks.take_out(self._choose(carried)))
+        if hidden is None:
+            hidden = torch.zeros(*tokens.shape[:2], 0, device=tokens.device)
+        own = self.router(hidden, attend)
+        check_scalings_fit(own, module_count=self.bank.module_count, expert_count=self.bank.expert_count)
+        scalings = carry(self.mode, own, carried, sources, cache)
         self.last_scalings = scalings.detach().expand(*tokens.shape[:2], -1, -1)
+        return self._choose(scalings)
+
+    def _choose(self, scalings: Tensor) -> Scalings:
         return Scalings.choose(scalings, self.router.most_chosen, self.bank.stacks.layout)
 
     def train(self, mode: bool = True) -> "MixtureForCausalLM":

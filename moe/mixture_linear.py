@@ -50,7 +50,8 @@ class MixtureLinear(nn.Module):
         up = self.up
         of_group, place = scalings.of_group(up.group), up.place
         rows = None if of_group.up_rows is None else of_group.up_rows[place]
-        return up.add_to(result, self._narrow(x, of_group, place), rows)
+        taken_out = None if of_group.ups is None else of_group.ups[place]
+        return up.add_to(result, self._narrow(x, of_group, place), rows, taken_out)
 
     def _narrow(
         self, x: Float[Tensor, "batch token d_in"], scalings: GroupScalings, place: int

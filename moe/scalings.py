@@ -88,11 +88,15 @@ class GroupScalings:
         weights: Of all rows, or of those of the chosen experts.
         down_rows: Numbers of the chosen experts' rows in the group's A matrices; None for all.
         up_rows: For each layer of the group, numbers of the chosen experts' rows in its own B matrices.
+        down: The chosen rows themselves, where they were taken out beforehand.
+        ups: Those of each layer's B matrices.
     """
 
     weights: Float[Tensor, "#batch #token row"]
     down_rows: Int[Tensor, "#batch #token row"] | None = None
     up_rows: Sequence[Int[Tensor, "#batch #token _"]] | None = None
+    down: Float[Tensor, "row d_in"] | None = None
+    ups: Sequence[Float[Tensor, "1 _ _"]] | None = None
 
 
 class Scalings:
@@ -144,6 +148,12 @@ class Scalings:
         if most_chosen is None or tokens * most_chosen >= experts:
             return cls(weights, layout)
         return cls(weights, layout, weights.detach().abs().topk(most_chosen, dim=-1).indices)
+
+    def with_groups(self, groups: Sequence[GroupScalings]) -> "Scalings":
+        """Return the same scalings, with the groups as given."""
+        copy = Scalings(self.weights, self._layout, self.chosen)
+        copy._groups = groups
+        return copy
 
     def of_group(self, index: int) -> GroupScalings:
         """Return those of one group of adapted layers."""

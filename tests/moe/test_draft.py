@@ -8,9 +8,9 @@ from scipy.stats import chisquare
 from transformers import LlamaConfig, LlamaForCausalLM, TextStreamer
 
 from finlora.experts.base_model import Base
+from finlora.moe.decoding.prompt_lookup import PromptLookup
 from finlora.moe.mixture import MixtureForCausalLM
 from finlora.moe.mode import Mode
-from finlora.moe.decoding.prompt_lookup import PromptLookup
 
 DRAFT = Mode(name="draft")
 

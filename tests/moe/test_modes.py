@@ -91,6 +91,18 @@ def test_generate_equals_the_whole_text_anew(any_base, make_mixture, prompts, mo
         assert torch.equal(text[ids.shape[1] :], slow_greedy(mixture, prompt, 9))
 
 
+@pytest.mark.parametrize("top_k", [1, 2])
+@any_mode
+def test_generate_computes_chosen_experts_alone(make_base, make_mixture, prompts, mode, top_k) -> None:
+    mixture = make_mixture(make_base(), mode, top_k=top_k)
+    for prompt in prompts:
+        ids = prompt[None]
+        made = mixture.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=9, min_new_tokens=9
+        )
+        assert torch.equal(made[0, len(prompt) :], slow_greedy(mixture, prompt, 9))
+
+
 @any_mode
 def test_static_caches_serve_every_mode_again_and_again(make_base, make_mixture, prompts, mode) -> None:
     mixture = make_mixture(make_base(), mode, context_width=WIDTH)
