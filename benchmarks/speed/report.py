@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from ...experts.atomic_write import write_text
 from ..results import read_json_lines
 from ..tables import Table
+from .answers_section import answers_section
 from .bounds import bounds_section
 from .contenders import CONTENDERS
 from .cost_sections import generation_section, memory_section, training_section
@@ -27,6 +28,7 @@ TEMPLATE = "report.html.jinja"
 TITLE = "How fast is a mixture?"
 SECTIONS: tuple[Callable[[Measurements], Section | None], ...] = (
     decode_section,
+    answers_section,
     bounds_section,
     generation_section,
     grid_section,
@@ -76,6 +78,7 @@ def _picture(section: Section) -> str | None:
         return None
     titles = {
         "decode": (f"Decode speed, times {ONE_LORA}", "times one LoRA adapter in the same code", ".2f"),
+        "answers": ("Answers to real questions", "times the right expert alone", ".2f"),
         "generation": ("Whole generations beside PEFT's X-LoRA", "times as fast as PEFT's X-LoRA", ".1f"),
         "training": ("Training step beside a LoRA in PEFT", "times as long; shorter is better", ".2f"),
     }

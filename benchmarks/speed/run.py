@@ -23,7 +23,7 @@ from ...experts.errors import FinLoraError
 from ...experts.provenance import source_commit
 from ..results import json_lines, read_json_lines
 from ..run_config import claim
-from . import decode, generation, growth, memory, training
+from . import answers, decode, generation, growth, memory, training
 from .machine import describe_machine, machine_of, measure_machine
 from .models import Workshop
 from .plan import Bench, Record, Unit
@@ -33,6 +33,7 @@ from .settings import PARTS, SpeedPlan, SpeedShape
 UNITS: dict[str, Callable[[SpeedPlan], list[Unit]]] = {
     "generation": generation.units,
     "decode": decode.units,
+    "answers": answers.units,
     "growth": growth.units,
     "training": training.units,
     "quantization": decode.quantization_units,
@@ -54,7 +55,7 @@ class SpeedConfig:
 
     def as_json(self) -> dict[str, Any]:
         """The configuration as JSON gives it back."""
-        return json.loads(json.dumps(asdict(self)))
+        return json.loads(json.dumps(asdict(self), default=str))
 
 
 def benchmark_speed(

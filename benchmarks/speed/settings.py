@@ -1,11 +1,12 @@
 """What the speed benchmark measures, which is flags too. Importing this file imports no torch."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from ...experts.errors import FinLoraError
 
-Part = Literal["generation", "decode", "growth", "training", "quantization", "memory"]
+Part = Literal["generation", "decode", "answers", "growth", "training", "quantization", "memory"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 
@@ -59,6 +60,15 @@ class SpeedPlan:
     """Prompt tokens of prefill and decoding."""
     decode_tokens: int = 32
     """Decode steps that are timed after each prefill."""
+    mixtures: tuple[Path, ...] = ()
+    """Folders of trained mixtures of the same experts, the first of mode exact, whose answers to a suite's
+    test questions are timed; without any, that part is empty."""
+    suite: str = "embedded"
+    """Suite of these questions."""
+    questions: int = 8
+    """Questions of each task."""
+    answers_on: tuple[str, ...] = ("none", "nf4")
+    """Quantizations of the base of these mixtures."""
     growth_experts: tuple[int, ...] = (1, 2, 4, 8, 16, 64)
     """Numbers of experts."""
     growth_ranks: tuple[int, ...] = (4, 8, 16, 64)
@@ -95,5 +105,7 @@ class SpeedPlan:
                 f"{len(self.generation_new)}; give one number of new tokens for each prompt length."
             )
         for name, value in vars(self).items():
+            if name in ("mixtures", "suite", "answers_on"):
+                continue
             if min(value if isinstance(value, tuple) else (value,), default=0) <= 0:
                 raise FinLoraError(f"plan.{name} needs numbers above 0, got {value}.")

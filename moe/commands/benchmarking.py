@@ -41,8 +41,9 @@ def benchmark_speed(
     Args:
         name: Name of the run's folder.
         parts: What to measure. generation: from prompt to last token, beside PEFT's X-LoRA; decode: prefill
-            and decode steps by batch and prompt length; growth: by number and rank of experts; training:
-            training steps; quantization: on 8-bit and 4-bit bases; memory: peaks.
+            and decode steps by batch and prompt length; answers: those of trained mixtures; growth: by number
+            and rank of experts; training: training steps; quantization: on 8-bit and 4-bit bases; memory:
+            peaks.
         repeats: How often everything is timed; medians are reported.
         shape: Shape of the random base and its experts.
         plan: Lengths and sizes, and when something is left out.
