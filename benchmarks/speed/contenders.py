@@ -13,6 +13,8 @@ from .models import Workshop
 REFERENCE = "lora"
 """The contender that ratios are to: our own single adapter."""
 PEFT_XLORA = "peft_xlora"
+TRUNK = Mode(name="trunk", block=0)
+"""The only place of the router at which a trunk answered as well as exact (docs/results/modes)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +90,13 @@ CONTENDERS: dict[str, Contender] = {
     "trunk": Contender(
         title="Mixture, trunk",
         colour="#1d4ed8",
-        make=lambda workshop, base: workshop.mixture(base, mode=workshop.trunk),
-        about="One pass: the router reads after a quarter of the blocks, experts act in the others.",
+        make=lambda workshop, base: workshop.mixture(base, mode=TRUNK),
+        about="One pass: the router reads the embeddings, experts act in all blocks.",
     ),
     "trunk_top2": Contender(
         title="Mixture, trunk, top 2",
         colour="#7f9cf0",
-        make=lambda workshop, base: workshop.mixture(base, mode=workshop.trunk, top_k=2),
+        make=lambda workshop, base: workshop.mixture(base, mode=TRUNK, top_k=2),
         top_k=True,
         about="The same with two experts.",
     ),

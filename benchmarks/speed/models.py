@@ -111,11 +111,6 @@ class Workshop:
         """A mixture of the experts with a random router."""
         return new_mixture(base, self.experts(), XLoRASettings(top_k=top_k), seed=0, mode=mode)
 
-    @property
-    def trunk(self) -> Mode:
-        """Mode trunk whose router reads after a quarter of the blocks."""
-        return Mode(name="trunk", block=self.shape.layers // 4)
-
     def peft_lora(self, quantization: str = "none", *, trainable: bool = False) -> Any:
         """PEFT's own model of one expert, on a base of its own."""
         folder = str(self.sized(experts=1).experts()["expert_0"])
