@@ -11,6 +11,7 @@ import torch
 
 from ...experts.base_model import QUANTIZATIONS, Base
 from ...moe.mode import EXACT, Mode
+from .contenders import TRUNK
 from .models import Workshop
 from .plan import Bench, Record, Unit, timed
 from .settings import SpeedPlan
@@ -130,7 +131,7 @@ TRAINING: dict[str, TrainingMethod] = {
     "router_trunk": TrainingMethod(
         title="Router, mode trunk",
         colour="#1d4ed8",
-        prepare=lambda workshop, base, tokens: train_router(workshop, base, tokens, mode=workshop.trunk),
+        prepare=lambda workshop, base, tokens: train_router(workshop, base, tokens, mode=TRUNK),
         quantizations=("none",),
     ),
     "router_previous": TrainingMethod(
