@@ -8,7 +8,7 @@ from typing import Any
 
 from ...experts.base_model import Base
 from ...moe.mode import Mode
-from .models import Workshop
+from .models import Compiled, Workshop
 
 REFERENCE = "lora"
 """The contender that ratios are to: our own single adapter."""
@@ -26,6 +26,8 @@ class Contender:
         colour: In plots.
         make: Makes the model, on the given base or, for PEFT's, which change it, on one of its own.
         has_cache: Whether it decodes with a key/value cache.
+        compiled: Whether its steps are compiled, for each length anew, so that only whole generations are
+            timed.
         top_k: Whether it skips experts, which it does at batch 1 only: more rows choose nearly all of them.
         grows: Whether numbers of experts and ranks are compared with it.
         same_tokens_as: Contender that greedily generates the same tokens, which is checked.
@@ -36,6 +38,7 @@ class Contender:
     colour: str
     make: Callable[[Workshop, Base], Any]
     has_cache: bool = True
+    compiled: bool = False
     top_k: bool = False
     grows: bool = False
     same_tokens_as: str | None = None
@@ -128,6 +131,22 @@ CONTENDERS: dict[str, Contender] = {
         grows=True,
         about="The same with two experts.",
     ),
+    "lora_compiled": Contender(
+        title="One LoRA, compiled",
+        colour="#64748b",
+        make=lambda workshop, base: Compiled(workshop.lora(base)),
+        compiled=True,
+        same_tokens_as=REFERENCE,
+        about="One adapter in our mixture, with a static cache and steps compiled by torch.compile.",
+    ),
+    "exact_compiled": Contender(
+        title="Mixture, exact, compiled",
+        colour="#134e4a",
+        make=lambda workshop, base: Compiled(workshop.mixture(base)),
+        compiled=True,
+        same_tokens_as=PEFT_XLORA,
+        about="Exact, with a static cache and steps compiled by torch.compile.",
+    ),
     PEFT_XLORA: Contender(
         title="PEFT, X-LoRA",
         colour="#b45309",
@@ -139,5 +158,9 @@ CONTENDERS: dict[str, Contender] = {
 
 
 def cached() -> dict[str, Contender]:
-    """Contenders that decode with a cache."""
-    return {name: contender for name, contender in CONTENDERS.items() if contender.has_cache}
+    """Contenders that decode with a cache, step by step as they are."""
+    return {
+        name: contender
+        for name, contender in CONTENDERS.items()
+        if contender.has_cache and not contender.compiled
+    }

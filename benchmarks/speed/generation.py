@@ -44,7 +44,7 @@ def measure(bench: Bench, *, prompt_tokens: int, new_tokens: int) -> list[Record
     work = {}
     for name, contender in CONTENDERS.items():
         model = contender.make(workshop, base)
-        generate(model, prompt, 2)
+        generate(model, prompt, new_tokens if contender.compiled else 2)
         work[name] = partial(run, name, model)
     label = f"generation, {prompt_tokens} + {new_tokens} tokens"
     times = take_turns(work, bench.repeats, patience=bench.plan.patience_seconds, label=label)

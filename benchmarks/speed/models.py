@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+from transformers import CompileConfig, LlamaConfig, LlamaForCausalLM, set_seed
 
 from ...experts.base_model import EMBEDDED_BASE, Base, load_base, load_tokenizer
 from ...experts.settings import ATTENTION_AND_MLP
@@ -133,3 +133,17 @@ class Workshop:
         generator = torch.Generator().manual_seed(length)
         ids = torch.randint(3, self.shape.vocabulary, (batch, length), generator=generator)
         return ids.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Compiled:
+    """A model whose decode steps transformers compiles, on the CPU too."""
+
+    def __init__(self, model: Any):
+        """Take a model that generates."""
+        self.model = model
+        self.config = CompileConfig(fullgraph=True, dynamic=False, mode=None)
+        self.config._compile_all_devices = True
+
+    def generate(self, **inputs: Any) -> Any:
+        """Generate with a static cache; the first call with a length compiles."""
+        return self.model.generate(cache_implementation="static", compile_config=self.config, **inputs)
