@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from finlora.benchmarks.speed import decode, generation
-from finlora.benchmarks.speed.contenders import CONTENDERS
+from finlora.benchmarks.speed.contenders import CONTENDERS, cached
 from finlora.benchmarks.speed.machine import Machine
 from finlora.benchmarks.speed.plan import Bench
 from finlora.benchmarks.speed.settings import SpeedPlan, SpeedShape
@@ -26,9 +26,7 @@ def test_a_slow_contender_is_timed_at_least_twice_but_not_further():
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize(
-    "name", [name for name, one in CONTENDERS.items() if one.has_cache and not one.compiled]
-)
+@pytest.mark.parametrize("name", cached())
 def test_every_contender_with_a_cache_is_clocked(name, batch, workshop):
     """Whether it shows transformers' clock the whole batch or one sequence at a time."""
     one = Generations(CONTENDERS[name].make(workshop, workshop.base()), workshop.prompt(batch, 6), 3)
