@@ -1,7 +1,6 @@
 """Matrices of all experts for all adapted layers, stacked: two thin products apply every expert."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import cast
 
@@ -157,8 +156,7 @@ class ExpertStacks(nn.Module):
         downs = cast("Iterable[StackedDown]", self.downs)
         return scalings.with_groups(
             [
-                replace(
-                    group,
+                group._replace(
                     down=stack.down.index_select(0, cast(Tensor, group.down_rows).flatten()),
                     ups=[
                         ups[index, place].index_select(1, rows.flatten())

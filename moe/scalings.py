@@ -8,9 +8,8 @@ once a pass and not once a layer.
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -31,6 +30,7 @@ class RowLayout(nn.Module):
     expert_of_row: Int[Tensor, " row"]
     slot_of_row: Int[Tensor, " row"]
     module_of_place: Int[Tensor, " place"]
+    first_choice_of_place: Int[Tensor, "place 1"]
     start_of_place: Int[Tensor, "place 1"]
     row_of_choice: Int[Tensor, " place_expert"]
     row_exists: Float[Tensor, " place_expert"]
@@ -61,6 +61,7 @@ class RowLayout(nn.Module):
         place = torch.arange(len(module_of_place), device=ranks.device)
         offset = (place - (widths.cumsum(0) - widths)[module_of_place]).unsqueeze(-1)
         exists = offset < ranks[module_of_place]
+        self.ranks_differ = not bool(exists.all())
         # Places beyond an expert's rank point to the layer's first row, and count nothing.
         rows = ((ranks.cumsum(1) - ranks)[module_of_place] + offset).where(exists, 0)
         start_of_group = (
@@ -72,6 +73,7 @@ class RowLayout(nn.Module):
             "expert_of_row": slots % self.expert_count,
             "slot_of_row": slots,
             "module_of_place": module_of_place,
+            "first_choice_of_place": place.unsqueeze(-1) * self.expert_count,
             "start_of_place": start_of_module[module_of_place].unsqueeze(-1),
             "row_of_choice": rows.flatten(),
             "row_exists": exists.flatten().to(dtype),
@@ -80,8 +82,7 @@ class RowLayout(nn.Module):
             self.register_buffer(name, buffer, persistent=False)
 
 
-@dataclass(frozen=True)
-class GroupScalings:
+class GroupScalings(NamedTuple):
     """Scalings of one group of adapted layers, one for each row of its stacked A matrices.
 
     Attributes:
@@ -176,12 +177,12 @@ class Scalings:
     def _gather(self, chosen: Int[Tensor, "#batch #token #module choice"]) -> Sequence[GroupScalings]:
         layout = self._layout
         places, choices = layout.module_of_place, chosen.shape[-1]
-        shape = (-1, -1, layout.module_count, -1)
-        first = torch.arange(len(places), device=chosen.device).unsqueeze(-1) * layout.expert_count
-        index = chosen.expand(shape).index_select(2, places) + first
-        weights = self._cast.gather(-1, chosen).expand(shape).index_select(2, places)
-        weights = (weights * layout.row_exists[index]).flatten(2)
-        up_rows = layout.row_of_choice[index]
+        each_module = (-1, -1, layout.module_count, -1)
+        index = chosen.expand(each_module).index_select(2, places) + layout.first_choice_of_place
+        weights = self._cast.gather(-1, chosen).expand(each_module).index_select(2, places)
+        if layout.ranks_differ:
+            weights = weights * layout.row_exists.take(index)
+        up_rows = layout.row_of_choice.take(index)
         down_rows = (up_rows + layout.start_of_place).flatten(2)
         by_group = [count * choices for count in layout.places_of_group]
         by_module = [count * choices for count in layout.places_of_module]
@@ -189,7 +190,7 @@ class Scalings:
         return [
             GroupScalings(weight, down, ups[i:j])
             for weight, down, (i, j) in zip(
-                weights.split(by_group, dim=-1),
+                weights.flatten(2).split(by_group, dim=-1),
                 down_rows.split(by_group, dim=-1),
                 layout.module_ranges,
                 strict=True,
