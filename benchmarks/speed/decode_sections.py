@@ -64,7 +64,7 @@ def decode_section(found: Measurements) -> Section | None:
         "Brackets and black lines: smallest and largest of the repeats; of a ratio, those of turns in "
         "which both ran one after the other. The bound is the larger of bytes read over memory bandwidth "
         "and multiplications over matrix speed, both measured here; a share far below 100 % is time "
-        "between operations.",
+        "between operations, and where much of the time is that, a ratio can be above its ceiling.",
         bars,
     )
 

@@ -24,7 +24,7 @@ def tiny_plan() -> SpeedPlan:
         prompts=(8,),
         decode_tokens=2,
         growth_experts=(1, 4),
-        growth_ranks=(2, 4),
+        growth_ranks=(4,),
         growth_prompt=4,
         training_rows=1,
         training_tokens=6,
