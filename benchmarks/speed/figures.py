@@ -31,6 +31,11 @@ class Bar:
     colour: str
     ceiling: float | None = None
 
+    def free_place(self, width: float | int) -> float | int:
+        """Where a text of that width can stand: behind the range, or behind a ceiling that it would hit."""
+        high = self.number.high
+        return self.ceiling if self.ceiling is not None and high < self.ceiling < high + width else high
+
 
 def bar_chart(bars: Sequence[Bar], *, x_title: str, form: str = ".2f", one: bool = False) -> go.Figure:
     """One horizontal bar a row, its range as a line, its ceiling as a red tick; the first row is at the top.
@@ -183,7 +188,7 @@ def stacked_bars(
 
 def _numbers(bars: Sequence[Bar], furthest: float, form: str) -> go.Scatter:
     return go.Scatter(
-        x=[max(bar.number.high, bar.ceiling or 0) + 0.012 * furthest for bar in bars],
+        x=[bar.free_place(0.06 * furthest) + 0.012 * furthest for bar in bars],
         y=[bar.label for bar in bars],
         mode="text",
         text=[f"<b>{bar.number.value:{form}}</b>" for bar in bars],

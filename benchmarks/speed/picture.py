@@ -11,6 +11,8 @@ from ..plots import FONT, GRID, INK, MUTED
 from .figures import CEILING_COLOUR, Bar
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _ROW, _BOTTOM = 860, 230, 70, 84, 34, 58
+_TEXT = 0.09
+"""Width of a number, as a share of the axis."""
 
 
 def bars_svg(bars: Sequence[Bar], *, title: str, x_title: str, ceiling: str = "", form: str = ".2f") -> str:
@@ -45,11 +47,11 @@ def bars_svg(bars: Sequence[Bar], *, title: str, x_title: str, ceiling: str = ""
         parts.append(svg_text(x, foot + 20, f"{index * step:g}", colour=MUTED))
     parts.append(svg_text((_LEFT + _WIDTH - _RIGHT) / 2, foot + 44, x_title, colour=MUTED))
     for index, bar in enumerate(bars):
-        parts += _row(bar, _TOP + _ROW * (index + 0.5), place, form)
+        parts += _row(bar, _TOP + _ROW * (index + 0.5), place, furthest, form)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _row(bar: Bar, y: float, place: Callable[[float], float], form: str) -> list[str]:
+def _row(bar: Bar, y: float, place: Callable[..., float], furthest: float | int, form: str) -> list[str]:
     number, end = bar.number, place(bar.number.value)
     low, high = place(number.low), place(number.high)
     parts = [
@@ -57,11 +59,10 @@ def _row(bar: Bar, y: float, place: Callable[[float], float], form: str) -> list
         f'<rect x="{_LEFT}" y="{y - 10}" width="{end - _LEFT:.1f}" height="20" rx="2" fill="{bar.colour}"/>',
         f'<path d="M{low} {y}H{high}M{low} {y - 4}v8M{high} {y - 4}v8" stroke="{INK}" fill="none"/>',
     ]
-    furthest = high
     if bar.ceiling is not None:
         parts.append(_tick(place(bar.ceiling), y, 26))
-        furthest = max(furthest, place(bar.ceiling))
-    return [*parts, svg_text(furthest + 8, y + 5, f"{number.value:{form}}", anchor="start", weight=650)]
+    text = place(bar.free_place(_TEXT * furthest)) + 8
+    return [*parts, svg_text(text, y + 5, f"{number.value:{form}}", anchor="start", weight=650)]
 
 
 def _tick(x: float | int, y: float | int, length: int) -> str:

@@ -13,7 +13,7 @@ from finlora.benchmarks.speed.training import TRAINING
 from finlora.experts.errors import FinLoraError
 
 TIMED = ("base", "lora", "exact", "exact_top2", "draft", "prompt", "peft_xlora")
-TRAINED = ("peft_lora", "router", "router_stored", "router_checkpointing", "peft_xlora")
+TRAINED = ("peft_lora", "router", "router_stored_checkpointing", "peft_xlora")
 IN_MEMORY = ("exact", "peft_xlora")
 PARTS_WITHOUT_MIXTURES = [part for part in PARTS if part != "answers"]
 
