@@ -4,6 +4,8 @@ PyTorch 2.13 hands x W^T to a library that reads W again for each of a few rows:
 larger than the processor's cache take twice as long as one. W x^T reads W once.
 """
 
+from typing import cast
+
 from jaxtyping import Float
 from torch import Tensor, float32, mm, nn
 
@@ -23,13 +25,14 @@ def linear(layer: nn.Module, x: Float[Tensor, "*batch d_in"]) -> Tensor:
     rows = x.numel() // x.shape[-1]
     if not 1 < rows <= MOST_ROWS or not is_large(layer) or x.device.type != "cpu":
         return layer(x)
-    weight: Tensor = layer.weight
+    plain = cast(nn.Linear, layer)
+    weight = plain.weight
     hooked = layer._forward_hooks or layer._forward_pre_hooks
     if hooked or weight.dtype != float32 or x.dtype != float32:
         return layer(x)
     result = mm(weight, x.reshape(rows, -1).t()).t()
-    if layer.bias is not None:
-        result = result + layer.bias
+    if plain.bias is not None:
+        result = result + plain.bias
     return result.reshape(*x.shape[:-1], -1)
 
 

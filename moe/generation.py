@@ -1,6 +1,6 @@
 """What `generate` and `generate_batch` do for a mixture in each mode."""
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from transformers import GenerationMixin
@@ -34,8 +34,8 @@ class MixtureGenerationMixin(GenerationMixin):
         **model_kwargs: Any,
     ) -> Any:
         """The loop under `generate`, for greedy decoding and sampling."""
-        if not runs_as_one_batch(self, generation_config, model_kwargs) or synced_gpus:
-            return super()._sample(
+        if not runs_as_one_batch(cast(Any, self), generation_config, model_kwargs) or synced_gpus:
+            return cast(Any, super())._sample(
                 input_ids,
                 logits_processor,
                 stopping_criteria,
@@ -47,8 +47,8 @@ class MixtureGenerationMixin(GenerationMixin):
         generated = Generated(input_ids, generation_config, logits_processor, stopping_criteria, streamer)
         mask = model_kwargs.get("attention_mask")
         if self.mode.name == "previous":
-            return decode_with_previous(self, input_ids, mask, generated)
-        draft = Draft(self, generated)
+            return decode_with_previous(cast(Any, self), input_ids, mask, generated)
+        draft = Draft(cast(Any, self), generated)
         sequences = draft.decode(input_ids, mask)
         self.last_draft = draft.counts
         return sequences
@@ -59,7 +59,7 @@ class MixtureGenerationMixin(GenerationMixin):
                 "A mixture in mode previous cannot search with beams, which would mix up whose scalings are "
                 "carried on; set num_beams to 1."
             )
-        return super()._beam_search(*args, **kwargs)
+        return cast(Any, super())._beam_search(*args, **kwargs)
 
     def _assisted_decoding(self, *args: Any, **kwargs: Any) -> Any:
         if self.mode.carries_scalings:
@@ -67,7 +67,7 @@ class MixtureGenerationMixin(GenerationMixin):
                 f"A mixture in mode {self.mode.name} cannot take back tokens, as assisted decoding and "
                 "prompt lookup do; leave them out."
             )
-        return super()._assisted_decoding(*args, **kwargs)
+        return cast(Any, super())._assisted_decoding(*args, **kwargs)
 
     def init_continuous_batching(self, *args: Any, **kwargs: Any) -> Any:
         """Start what `generate_batch` runs on.

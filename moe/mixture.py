@@ -183,7 +183,7 @@ class MixtureForCausalLM(PreTrainedModel, MixtureGenerationMixin):
         tokens = only_tokens(input_ids, inputs_embeds)
         if use_cache is None:
             use_cache = self.config.use_cache and labels is None and scaling_hidden_states is None
-        past_key_values = self._check_cache(past_key_values, use_cache, scaling_hidden_states)
+        past_key_values = self._check_cache(past_key_values, bool(use_cache), scaling_hidden_states)
         inputs = kwargs | {
             "input_ids": input_ids,
             "inputs_embeds": inputs_embeds,

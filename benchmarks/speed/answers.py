@@ -59,7 +59,8 @@ def measure(bench: Bench, *, task: str, quantization: str) -> list[Record]:
     counts: dict[str, dict[str, int]] = {name: {} for name in models}
 
     def run(name: str, model: Any) -> float:
-        seconds, found = 0.0, dict.fromkeys(("passes", "proposed", "accepted"), 0)
+        seconds = 0.0
+        found: dict[str, int] = dict.fromkeys(("passes", "proposed", "accepted"), 0)
         for prompt, length in zip(prompts, lengths, strict=True):
             clock = StepClock()
             generate(model, prompt, length, clock)

@@ -80,7 +80,7 @@ def passes_over_base(found: Measurements, record: Record) -> float | None:
     """How often a step reads the base's weights, by comparison with the base alone."""
     about = {key: record[key] for key in ("part", "unit", "batch", "prompt_tokens")}
     base = found.find("decode", "base", **about)
-    return base and record["read_bytes"]["base"] / base["read_bytes"]["base"]
+    return None if base is None else record["read_bytes"]["base"] / base["read_bytes"]["base"]
 
 
 def paragraph(found: Measurements, record: Record) -> str:

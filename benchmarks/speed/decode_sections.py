@@ -119,7 +119,7 @@ def grid_section(found: Measurements) -> Section | None:
 
 def _ratio(found: Measurements, quantity: str, name: str, batch: int, prompt: int) -> Spread | None:
     record = found.find(quantity, name, part="decode", batch=batch, prompt_tokens=prompt)
-    return record and found.against(record)
+    return None if record is None else found.against(record)
 
 
 def _grid_table(
@@ -203,7 +203,7 @@ def quantization_section(found: Measurements) -> Section | None:
                 continue
             cells = []
             for record in found_records:
-                ratio = record and found.against(record)
+                ratio = None if record is None else found.against(record)
                 cells.append(_speed(record, quantity) if record else MISSING)
                 cells.append(ratio.text() if ratio else MISSING)
             rows.append((contender.title, *cells))

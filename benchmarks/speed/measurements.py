@@ -92,7 +92,7 @@ class Measurements:
         keys = {"part", "unit", "batch", "prompt_tokens", "experts", "rank"} - set(ignored)
         about = {key: record[key] for key in keys if key in record}
         other = self.find(record["quantity"], reference, **about)
-        return other and times_as_fast(record["seconds"], other["seconds"])
+        return None if other is None else times_as_fast(record["seconds"], other["seconds"])
 
     def bound(self, record: Record) -> float:
         """Seconds that a decode step cannot stay below on this machine."""

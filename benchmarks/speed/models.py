@@ -97,7 +97,8 @@ class Workshop:
             config = LoraConfig(
                 r=rank, lora_alpha=2 * rank, target_modules=list(ATTENTION_AND_MLP), init_lora_weights=False
             )
-            adapter = get_peft_model(copy.deepcopy(model), config)  # pyright: ignore[reportArgumentType]
+            copied: Any = copy.deepcopy(model)
+            adapter = get_peft_model(copied, config)
             adapter.peft_config["default"].base_model_name_or_path = str(self._base_folder)
             adapter.save_pretrained(str(folders[f"expert_{index}"]))
         return folders
@@ -141,7 +142,8 @@ class Compiled:
     def __init__(self, model: Any):
         """Take a model that generates."""
         self.model = model
-        self.config = CompileConfig(fullgraph=True, dynamic=False, mode=None)
+        settings: dict[str, Any] = {"fullgraph": True, "dynamic": False, "mode": None}
+        self.config: Any = CompileConfig(**settings)
         self.config._compile_all_devices = True
 
     def generate(self, **inputs: Any) -> Any:

@@ -164,7 +164,7 @@ class BothPasses:
 
     def _for_attention(self, mask: Tensor) -> Tensor:
         """Scaled dot-product attention takes booleans; eager attention adds what it is given."""
-        if self.mixture.config._attn_implementation == "sdpa":
+        if self.mixture.base.config._attn_implementation == "sdpa":
             return mask
         dtype = self.mixture.base.dtype
         return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
@@ -188,7 +188,7 @@ def runs_as_one_batch(
     windowed = getattr(config, "sliding_window", None) if not getattr(config, "layer_types", None) else None
     return (
         mixture.mode.name in ("draft", "previous")
-        and mixture.config._attn_implementation in ("sdpa", "eager")
+        and mixture.base.config._attn_implementation in ("sdpa", "eager")
         and kinds == {"full_attention"}
         and windowed is None
         and type(cache) is DynamicCache

@@ -151,6 +151,7 @@ class Draft:
                     ahead.scalings[accepted - 1 : accepted],
                 )
                 return
+        assert passed.scalings is not None
         self._propose(row, read, logits[known:], passed.scalings[row])
 
     def _propose(self, row: int, read: list[int], logits: Tensor, scalings: Tensor) -> None:

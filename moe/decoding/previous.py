@@ -4,6 +4,8 @@ Weights are read once a token. The tokens are those of `MixtureForCausalLM.forwa
 after the other.
 """
 
+from typing import Any, cast
+
 from jaxtyping import Int
 from torch import Tensor
 
@@ -28,7 +30,8 @@ def decode_with_previous(
     """
     rows = range(len(input_ids))
     passes = BothPasses(mixture, len(input_ids), generated.max_length)
-    logits, scalings = passes.read(input_ids, attention_mask)[:, None], passes.cache.carried_scalings
+    logits = passes.read(input_ids, attention_mask)[:, None]
+    scalings = cast(Any, passes.cache).carried_scalings
     while True:
         for row in rows:
             if not generated.done[row]:
@@ -43,4 +46,5 @@ def decode_with_previous(
             for row in rows
         ]
         passed = passes.run(tokens, list(scalings), tokens)
+        assert passed.scalings is not None
         logits, scalings = passed.mixture_logits, passed.scalings
