@@ -12,7 +12,7 @@ from ..plots import FONT, GRID, INK
 from .measurements import Spread
 
 CEILING_COLOUR = "#dc2626"
-_BAR, _GROUPED_BAR = 34, 20
+_BAR, _GROUPED_BAR = 34, 22
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ def grouped_bars(
                 textposition="inside",
                 insidetextanchor="start",
                 textangle=0,
+                textfont={"size": 12},
+                constraintext="none",
                 customdata=[[f"{bar.number.low:{form}}", f"{bar.number.high:{form}}"] for bar in bars],
                 hovertemplate=f"%{{y}}: <b>%{{x:{form}}}</b>, %{{customdata[0]}} to %{{customdata[1]}}",
             )
