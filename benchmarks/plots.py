@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import plotly.graph_objects as go
 
@@ -12,7 +12,27 @@ FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 INK, MUTED, GRID = "#1f2937", "#6b7280", "#e5e7eb"
 SCORE_COLOURS = [[0.0, "#f8fafc"], [0.5, "#7cc4b8"], [1.0, "#0b5f58"]]
 WEIGHT_COLOURS = [[0.0, "#fffaf3"], [0.5, "#f3b562"], [1.0, "#9a4a06"]]
-_PIXELS_PER_ROW = 46
+_MARGINS, _PIXELS_PER_ROW = 110, 46
+
+
+@runtime_checkable
+class Ranged(Protocol):
+    """A number with what it ranges over."""
+
+    @property
+    def value(self) -> float:
+        """The number."""
+        ...
+
+    @property
+    def low(self) -> float:
+        """Lower end."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """Upper end."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +54,7 @@ def dot_plot(dots: Sequence[Dot], *, x_title: str) -> go.Figure:
             go.Scatter(
                 x=[dot.value],
                 y=[dot.label],
-                error_x=_interval(dot),
+                error_x=interval_lines([dot], thickness=4, width=0, colour=dot.colour),
                 mode="markers+text",
                 text=[f"<b>{dot.value:.1f}</b>"],
                 textposition="top center",
@@ -43,7 +63,7 @@ def dot_plot(dots: Sequence[Dot], *, x_title: str) -> go.Figure:
                 hovertemplate=f"{dot.value:.1f}, interval {dot.low:.1f} to {dot.high:.1f}<extra></extra>",
             )
         )
-    figure.update_layout(**_layout(len(dots)), showlegend=False)
+    figure.update_layout(**layout(_MARGINS + _PIXELS_PER_ROW * len(dots)), showlegend=False)
     figure.update_xaxes(range=[-3, 103], title=x_title, gridcolor=GRID, zeroline=False)
     figure.update_yaxes(autorange="reversed", gridcolor=GRID, ticksuffix="  ")
     return figure
@@ -67,15 +87,7 @@ def task_plot(rows: Mapping[str, Sequence[Dot]], *, x_title: str) -> go.Figure:
                 x=[dot.value for dot in dots],
                 y=[position + offset for position in range(len(tasks))],
                 name=dots[0].label,
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [dot.high - dot.value for dot in dots],
-                    "arrayminus": [dot.value - dot.low for dot in dots],
-                    "thickness": 2,
-                    "width": 0,
-                    "color": dots[0].colour,
-                },
+                error_x=interval_lines(dots, thickness=2, width=0, colour=dots[0].colour),
                 mode="markers",
                 marker={"size": 8, "color": dots[0].colour},
                 customdata=[[task, dot.low, dot.high] for task, dot in zip(tasks, dots, strict=True)],
@@ -85,7 +97,7 @@ def task_plot(rows: Mapping[str, Sequence[Dot]], *, x_title: str) -> go.Figure:
             )
         )
     figure.update_layout(
-        **_layout(len(tasks), per_row=18 + 12 * count),
+        **layout(_MARGINS + (18 + 12 * count) * len(tasks)),
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 13}},
     )
     figure.update_xaxes(range=[-3, 103], title=x_title, gridcolor=GRID, zeroline=False)
@@ -143,31 +155,40 @@ def heat_map(
             showscale=False,
         )
     )
-    figure.update_layout(**_layout(len(rows), per_row=40))
+    figure.update_layout(**layout(_MARGINS + 40 * len(rows)))
     figure.update_layout(margin={"l": 10, "r": 60, "t": 110, "b": 10})
     figure.update_xaxes(side="top", title=column_title, tickangle=-35, showgrid=False)
     figure.update_yaxes(autorange="reversed", title=row_title, showgrid=False, ticksuffix="  ")
     return figure
 
 
-def _interval(dot: Dot) -> dict[str, object]:
+def interval_lines(
+    numbers: Sequence[Ranged], *, thickness: float | int, width: int, colour: str
+) -> dict[str, Any]:
+    """Lines from `low` to `high` of each number, as plotly's `error_x`."""
     return {
         "type": "data",
         "symmetric": False,
-        "array": [dot.high - dot.value],
-        "arrayminus": [dot.value - dot.low],
-        "thickness": 4,
-        "width": 0,
-        "color": dot.colour,
+        "array": [one.high - one.value for one in numbers],
+        "arrayminus": [one.value - one.low for one in numbers],
+        "thickness": thickness,
+        "width": width,
+        "color": colour,
     }
 
 
-def _layout(row_count: int, per_row: int = _PIXELS_PER_ROW) -> dict[str, Any]:
+def layout(height: int, *, top: int = 30) -> dict[str, Any]:
+    """What all plots look like.
+
+    Args:
+        height: Of the whole plot, in pixels.
+        top: Pixels above the axes.
+    """
     return {
         "template": "plotly_white",
         "font": {"family": FONT, "size": 14, "color": INK},
-        "height": 110 + per_row * row_count,
-        "margin": {"l": 10, "r": 20, "t": 30, "b": 60},
+        "height": height,
+        "margin": {"l": 10, "r": 20, "t": top, "b": 60},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
     }

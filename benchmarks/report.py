@@ -9,12 +9,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from typing import Any
 
-import jinja2
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from ..experts.atomic_write import write_text
 from ..experts.errors import FinLoraError
@@ -24,6 +21,7 @@ from . import tables
 from .findings import best_expert, headline, shown_title
 from .layout import RunLayout
 from .methods import EXPERT_PREFIX, Method, make_methods
+from .page import plot_html, render_page
 from .picture import dot_plot_svg
 from .plots import SCORE_COLOURS, WEIGHT_COLOURS, Dot, dot_plot, heat_map, task_plot
 from .predictions import Summary, read_predictions
@@ -213,27 +211,13 @@ def _html(
     findings: Findings,
     layout: RunLayout,
 ) -> str:
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    template = environment.from_string(
-        files(__package__ or "").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    )
-    plots = {
-        name: figure.to_html(
-            full_html=False,
-            include_plotlyjs=False,
-            div_id=f"plot-{name}",
-            config={"displaylogo": False, "responsive": True, "displayModeBar": False},
-        )
-        for name, figure in _figures(findings).items()
-    }
-    return template.render(
+    return render_page(
+        __package__,
+        TEMPLATE,
         title=title,
         sentences=sentences,
         tables=all_tables,
-        plots=plots,
-        plotlyjs=get_plotlyjs(),
+        plots={name: plot_html(figure, name) for name, figure in _figures(findings).items()},
         task_count=len(findings.tasks),
         item_count=sum(one.n for one in findings.summaries.values()),
         seed_count=len(findings.config["router_seeds"]),

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ..experts.encoding import Encoded, collate, encode_examples, token_limit
+from ..experts.encoding import Encoded, collate, encode_examples, prompt_lengths, token_limit
 from ..experts.tasks import Example
 from ..moe.mixture import MixtureForCausalLM
 
@@ -51,7 +51,7 @@ def _scalings_of_batch(
     mixture(
         input_ids=batch["input_ids"],
         attention_mask=batch["attention_mask"],
-        prompt_lengths=(batch["labels"] >= 0).int().argmax(dim=1),
+        prompt_lengths=prompt_lengths(batch["labels"]),
     )
     assert mixture.last_scalings is not None
     scalings = mixture.last_scalings.float().mean(dim=2)

@@ -94,6 +94,11 @@ def collate(encoded: Sequence[Encoded], pad_id: int) -> dict[str, Tensor]:
     }
 
 
+def prompt_lengths(labels: Int[Tensor, "batch token"]) -> Int[Tensor, " batch"]:
+    """Return how many columns stand before the first label of each row; 0 where a row has none."""
+    return (labels != IGNORED_LABEL).int().argmax(dim=1)
+
+
 def pad_left(rows: Sequence[Sequence[int]], value: int) -> Int[Tensor, "batch token"]:
     """Return rows of different lengths as one tensor, filled up at their left."""
     width = max(len(row) for row in rows)

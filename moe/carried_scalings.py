@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache
 
-from ..experts.encoding import IGNORED_LABEL
+from ..experts import encoding
 from .mode import Mode
 from .scalings import Scalings
 
@@ -43,7 +43,7 @@ def source_tokens(
             return torch.maximum(columns.to(first.device), first)
         return columns
     if prompt_lengths is None and labels is not None:
-        prompt_lengths = (labels != IGNORED_LABEL).int().argmax(dim=1)
+        prompt_lengths = encoding.prompt_lengths(labels)
     if mode.name == "prompt" and prompt_lengths is not None:
         columns = torch.arange(token_count, device=prompt_lengths.device)[None]
         return torch.minimum(columns, (prompt_lengths[:, None] - 1).clamp(min=0))

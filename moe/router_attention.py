@@ -114,18 +114,22 @@ def kind_of_place(config: PreTrainedConfig) -> str:
     Raises:
         FinLoraError: If no layer of the base has attention that keeps keys and values.
     """
-    layer_types = getattr(config, "layer_types", None)
-    if layer_types is None:
-        # The rule by which transformers makes the places of such a config's cache.
-        if getattr(config, "sliding_window", None) is not None:
-            return "sliding_attention"
-        return (
-            "full_attention" if getattr(config, "attention_chunk_size", None) is None else "chunked_attention"
-        )
+    kinds = kinds_of_layers(config)
     for kind in MASKS:
-        if kind in layer_types:
+        if kind in kinds:
             return kind
     raise FinLoraError(
-        f"A router cannot look back on a base whose layers are {', '.join(sorted(set(layer_types)))}; "
-        "set its context_width to 0."
+        f"A router cannot look back on a base whose layers are {', '.join(sorted(kinds))}; set its "
+        "context_width to 0."
     )
+
+
+def kinds_of_layers(config: PreTrainedConfig) -> set[str]:
+    """The kinds of a base's layers; where they are not listed, by transformers' own rule for caches."""
+    layer_types = getattr(config, "layer_types", None)
+    if layer_types is not None:
+        return set(layer_types)
+    if getattr(config, "sliding_window", None) is not None:
+        return {"sliding_attention"}
+    chunked = getattr(config, "attention_chunk_size", None) is not None
+    return {"chunked_attention" if chunked else "full_attention"}

@@ -5,6 +5,7 @@ matrices. Bringing the one into the form of the other takes a few operations for
 once a pass and not once a layer.
 """
 
+import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -152,9 +153,9 @@ class Scalings:
 
     def with_groups(self, groups: Sequence[GroupScalings]) -> "Scalings":
         """Return the same scalings, with the groups as given."""
-        copy = Scalings(self.weights, self._layout, self.chosen)
-        copy._groups = groups
-        return copy
+        same = copy.copy(self)
+        same._groups = groups
+        return same
 
     def of_group(self, index: int) -> GroupScalings:
         """Return those of one group of adapted layers."""

@@ -22,7 +22,7 @@ from transformers import Trainer, TrainingArguments, set_seed
 from ..experts.atomic_write import write_json
 from ..experts.base_model import Base
 from ..experts.batching import SimilarLengthSampler
-from ..experts.encoding import IGNORED_LABEL, Encoded, collate, encode_examples, token_limit
+from ..experts.encoding import Encoded, collate, encode_examples, prompt_lengths, token_limit
 from ..experts.errors import FinLoraError
 from ..experts.provenance import examples_sha256, source_commit
 from ..experts.run_folder import RunFolder, open_run
@@ -187,7 +187,7 @@ class RouterTrainer(Trainer):
         """Return the loss of the answers plus the weighted penalties on the scalings."""
         mixture = self.accelerator.unwrap_model(model)
         task, batch = inputs["task"], {key: value for key, value in inputs.items() if key != "task"}
-        batch["prompt_lengths"] = (batch["labels"] != IGNORED_LABEL).int().argmax(dim=1)
+        batch["prompt_lengths"] = prompt_lengths(batch["labels"])
         routed: list[tuple[Any, ...]] = []
         hook = mixture.router.register_forward_pre_hook(lambda _module, inputs: routed.append(inputs))
         try:

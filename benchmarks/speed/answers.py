@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ from ...router import load_mixture
 from .contenders import REFERENCE
 from .plan import Bench, Record, Unit, timed
 from .settings import SpeedPlan
-from .timing import StepClock, generate, take_turns
+from .timing import StepClock, generate, proposals_of, take_turns
 
 DRAFT = Mode(name="draft")
 
@@ -60,15 +61,14 @@ def measure(bench: Bench, *, task: str, quantization: str) -> list[Record]:
 
     def run(name: str, model: Any) -> float:
         seconds = 0.0
-        found: dict[str, int] = dict.fromkeys(("passes", "proposed", "accepted"), 0)
+        found: dict[str, int] = defaultdict(int)
         for prompt, length in zip(prompts, lengths, strict=True):
             clock = StepClock()
             generate(model, prompt, length, clock)
             seconds += clock.stamps[-1][0] - clock.stamps[0][0]
-            draft = getattr(model, "last_draft", None)
-            for key in found if draft else ():
-                found[key] += getattr(draft, key)
-        counts[name] = found if any(found.values()) else {}
+            for key, number in proposals_of(model).items():
+                found[key] += number
+        counts[name] = dict(found)
         return seconds
 
     work = {name: partial(run, name, model) for name, model in models.items()}

@@ -14,7 +14,7 @@ from .contenders import cached
 from .machine import free_memory
 from .plan import Bench, Record, Unit, left_out, timed
 from .settings import SpeedPlan, SpeedShape
-from .timing import Generations, take_turns
+from .timing import Generations, proposals_of, take_turns
 
 MEMORY_SHARE = 0.8
 """Share of the free memory that a measurement may fill."""
@@ -77,12 +77,6 @@ def time_models(
 
 def _records(name: str, one: Generations, about: Mapping[str, Any]) -> Iterable[Record]:
     yield timed("prefill", name, one.prefill_seconds, **about)
-    draft = getattr(one.model, "last_draft", None)
-    proposals = (
-        {}
-        if draft is None
-        else {"passes": draft.passes, "proposed": draft.proposed, "accepted": draft.accepted}
-    )
     yield timed(
         "decode",
         name,
@@ -91,7 +85,7 @@ def _records(name: str, one: Generations, about: Mapping[str, Any]) -> Iterable[
         steps=one.steps,
         read_bytes=one.traffic.read_bytes,
         flops=one.traffic.flops,
-        **proposals,
+        **proposals_of(one.model),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ..plots import FONT, GRID, INK
+from ..plots import GRID, INK, interval_lines, layout
 from .measurements import Spread
 
 CEILING_COLOUR = "#dc2626"
@@ -214,23 +214,8 @@ def _ceilings(bars: Sequence[Bar]) -> go.Scatter:
 
 
 def _range(numbers: Sequence[Spread]) -> dict[str, Any]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [one.high - one.value for one in numbers],
-        "arrayminus": [one.value - one.low for one in numbers],
-        "thickness": 1.5,
-        "width": 3,
-        "color": INK,
-    }
+    return interval_lines(numbers, thickness=1.5, width=3, colour=INK)
 
 
 def _layout(height: int) -> dict[str, Any]:
-    return {
-        "template": "plotly_white",
-        "font": {"family": FONT, "size": 14, "color": INK},
-        "height": 130 + height,
-        "margin": {"l": 10, "r": 20, "t": 40, "b": 60},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-    }
+    return layout(130 + height, top=40)

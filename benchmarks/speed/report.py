@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from plotly.offline import get_plotlyjs
-
 from ...experts.atomic_write import write_text
+from ..page import plot_html, render_page
 from ..results import read_json_lines
 from ..tables import Table
 from .answers_section import answers_section
@@ -91,30 +88,20 @@ def _picture(section: Section) -> str | None:
 def _html(
     sentences: Sequence[str], sections: Sequence[Section], origin: Table, config: Mapping[str, Any]
 ) -> str:
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    template = environment.from_string(
-        files(__package__ or "").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    )
     plots = {
         section.key: {
-            caption: figure.to_html(
-                full_html=False,
-                include_plotlyjs=False,
-                div_id=f"plot-{section.key}-{number}",
-                config={"displaylogo": False, "responsive": True, "displayModeBar": False},
-            )
+            caption: plot_html(figure, f"{section.key}-{number}")
             for number, (caption, figure) in enumerate(section.figures.items())
         }
         for section in sections
     }
-    return template.render(
+    return render_page(
+        __package__,
+        TEMPLATE,
         title=TITLE,
         sentences=sentences,
         sections=sections,
         plots=plots,
-        plotlyjs=get_plotlyjs(),
         contenders=CONTENDERS.values(),
         origin=origin,
         config=config,

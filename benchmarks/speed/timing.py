@@ -120,6 +120,12 @@ class Generations:
         return last - start
 
 
+def proposals_of(model: Any) -> dict[str, int]:
+    """How the proposals of the last generation fared; nothing for a model that makes none."""
+    draft = getattr(model, "last_draft", None)
+    return {} if draft is None else {key: getattr(draft, key) for key in ("passes", "proposed", "accepted")}
+
+
 def generate(model: Any, prompt: torch.Tensor, new_tokens: int, clock: StepClock | None = None) -> Any:
     """Generate greedily; returns the new token ids (batch, new token)."""
     with torch.no_grad():

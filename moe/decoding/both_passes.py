@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig
 
+from ..router_attention import kinds_of_layers
 from ..scalings import Scalings
 from .model import DecodableMixture
 from .pair_cache import PairCache, Step
@@ -184,13 +185,10 @@ def runs_as_one_batch(
     """
     cache = inputs.get("past_key_values")
     config = mixture.base.config.get_text_config(decoder=True)
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    windowed = getattr(config, "sliding_window", None) if not getattr(config, "layer_types", None) else None
     return (
         mixture.mode.name in ("draft", "previous")
         and mixture.base.config._attn_implementation in ("sdpa", "eager")
-        and kinds == {"full_attention"}
-        and windowed is None
+        and kinds_of_layers(config) == {"full_attention"}
         and type(cache) is DynamicCache
         and cache.get_seq_length() == 0
         and inputs.get("inputs_embeds") is None

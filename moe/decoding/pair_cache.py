@@ -6,6 +6,7 @@ writing its slot again. Whatever a token must not see, the mask hides.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -33,6 +34,7 @@ class Step:
         """All slots, the scaling pass first, as the tokens stand in the batch."""
         return torch.cat([self.base_slots, self.mixture_slots], dim=1)
 
+    @cached_property
     def places(self) -> Int[Tensor, "sequence token"]:
         """Where in its sequence's memory each token goes."""
         return torch.cat([2 * self.base_slots + 1, 2 * self.mixture_slots], dim=1)
@@ -43,15 +45,20 @@ class Step:
         Args:
             first: First slot of each sequence that is not padding.
         """
-        places = self.places()
-        columns = torch.arange(2 * self.length, device=places.device)
-        seen = (columns <= places[..., None]) & (columns >= 2 * first[:, None, None])
-        return (seen & (columns % 2 == places[..., None] % 2))[:, None]
+        seen = _from_first_to_own(self.places, 2 * first, 2 * self.length)
+        columns = torch.arange(2 * self.length, device=self.places.device)
+        return seen & (columns % 2 == self.places[:, None, :, None] % 2)
 
     def base_mask(self, first: Int[Tensor, " sequence"]) -> Bool[Tensor, "sequence 1 base_token slot"]:
         """The same for what is kept of the scaling pass alone."""
-        columns = torch.arange(self.length, device=self.base_slots.device)
-        return ((columns <= self.base_slots[..., None]) & (columns >= first[:, None, None]))[:, None]
+        return _from_first_to_own(self.base_slots, first, self.length)
+
+
+def _from_first_to_own(
+    own: Int[Tensor, "sequence token"], first: Int[Tensor, " sequence"], count: int
+) -> Bool[Tensor, "sequence 1 token column"]:
+    columns = torch.arange(count, device=own.device)
+    return ((columns <= own[..., None]) & (columns >= first[:, None, None]))[:, None]
 
 
 class PairCache(Cache):
@@ -83,7 +90,7 @@ class PairCache(Cache):
         """Say where the tokens of the coming pass go."""
         rows = torch.arange(self.sequences, device=step.base_slots.device)[:, None] * (self.spare_slot + 1)
         self.length = step.length
-        self._places = (step.places() + 2 * rows).flatten()
+        self._places = (step.places + 2 * rows).flatten()
         self._base_places = (step.base_slots + rows).flatten()
 
     def update(
