@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +93,17 @@ class RunLayout:
     def cost(self, job: str) -> Path:
         """Seconds and peak memory of a job."""
         return self.folder / "costs" / f"{job}.json"
+
+    def choices(self, rule: str, seed: int, without: Sequence[str] = ()) -> Path:
+        """Folder of the experts that a rule chose, a file for each task, and of what that is worth.
+
+        Args:
+            rule: Name of the rule.
+            seed: Its seed.
+            without: Experts that it could not choose.
+        """
+        folder = self.folder / "choices" / rule / str(seed)
+        return folder / "+".join(["without", *sorted(without)]) if without else folder
 
     def cell(self, method: str, seed: int | None, task: str) -> Path:
         """Answers of one method to one task."""
