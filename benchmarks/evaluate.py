@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from ..experts.answering import Answers, answer
 from ..experts.base_model import Base, load_base
@@ -90,11 +91,7 @@ def evaluate_model(
             progress=progress,
         )
     predictions = _score(answers, task, examples)
-    tokens = sum(
-        len(base.tokenizer(one.prediction, add_special_tokens=False)["input_ids"]) + 1
-        for one in predictions
-        if not one.too_long
-    )
+    tokens = count_answer_tokens(base.tokenizer, predictions)
     summary = Summary(
         task=task.name,
         task_version=task.version,
@@ -128,6 +125,15 @@ def _score(answers: Answers, task: Task, examples: Sequence[Example]) -> list[Pr
         )
         for index, (text, example) in enumerate(zip(answers.texts, examples, strict=True))
     ]
+
+
+def count_answer_tokens(tokenizer: PreTrainedTokenizerBase, predictions: Sequence[Prediction]) -> int:
+    """Number of tokens of all answers, counting one end of sequence for each that was given."""
+    return sum(
+        len(tokenizer(one.prediction, add_special_tokens=False)["input_ids"]) + 1
+        for one in predictions
+        if not one.too_long
+    )
 
 
 def count_parameters(model: torch.nn.Module) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -70,6 +71,12 @@ class Summary:
     parameters: int
     examples_sha256: str
     commit: str | None
+
+
+def clusters(predictions: Sequence[Prediction]) -> list[str]:
+    """The cluster of each answer: its group, or one of its own if it stands alone."""
+    # The blank keeps a number from being the name of a real group.
+    return [one.group or f" {index}" for index, one in enumerate(predictions)]
 
 
 def write_predictions(path: Path, predictions: list[Prediction], summary: Summary) -> None:

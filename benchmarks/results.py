@@ -20,7 +20,8 @@ class Result:
         method: Who answered, for example `base`, `expert:fpb` or `xlora`.
         task: Which task was answered; `macro` is the mean over all tasks of the run.
         task_version: Version of the task's prompt, data and scorer; None for `macro`.
-        metric: `score` (0 to 100), `difference:<method>` (points), `ratio:<method>` (percent), or a cost.
+        metric: `score` (0 to 100), `difference:<method>` (points), `ratio:<method>` (percent), or a cost;
+            of a replayed rule also `regret:<rule>` (points) and `right_expert` (percent).
         value: The number.
         low: Lower end of the 95 % interval, None where the number is a plain measurement.
         high: Upper end of the 95 % interval.

@@ -29,6 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": answering.evaluate,
     "score": data.score,
     "benchmark": benchmarking.benchmark,
+    "replay": benchmarking.replay,
     "benchmark-speed": benchmarking.benchmark_speed,
     "generate": answering.generate,
     "import": formats.import_mixture,

@@ -1,12 +1,16 @@
-"""Commands that compare methods: the benchmark, and the demo that is one."""
+"""Commands that compare methods: the benchmark, the demo that is one, and rules replayed on its answers."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from ...benchmarks.speed.settings import PARTS, Part, SpeedPlan, SpeedShape
 from .answering import Quantization
+
+Rule = Literal[
+    "retrieval", "classifier", "tfidf_retrieval", "tfidf_classifier", "random", "oracle", "best_by_item"
+]
 
 
 def demo(runs: Path = Path("runs"), workers: int | None = None) -> None:
@@ -102,3 +106,38 @@ def benchmark(
         workers=workers,
     )
     print(f"report: {layout.report_html}")
+
+
+def replay(
+    run: Annotated[Path, tyro.conf.arg(metavar="RUN")],
+    /,
+    rule: Rule,
+    without: tuple[str, ...] = (),
+    seed: int = 0,
+    prompts: int | None = None,
+) -> None:
+    """Score a rule that hands each question to one expert, from the stored answers of a finished benchmark.
+
+    Nothing is trained but the rule, and nothing is generated, so it takes seconds and is exact. The rule
+    learns from training prompts and their tasks' names. Its choices go to the run's subfolder choices, one
+    JSON line a question, and its numbers to results.jsonl beside them. Regret is how many points more another
+    choice would have scored: that of the oracle, who knows the task, or the best one for each question in
+    hindsight.
+
+    Args:
+        run: Folder of the run, such as runs/demo.
+        rule: retrieval: the expert of the most similar training prompt. classifier: logistic regression. Both
+            read the base's hidden states; with tfidf they read counts of words. random: any expert. oracle:
+            the task's own expert. best_by_item: the expert that scored highest on the question.
+        without: Experts that the rule may not choose, and whose training prompts it does not see.
+        seed: Seed of the rule and of the training prompts it learns from.
+        prompts: Most training prompts of each expert; by default as many as the run's routers saw.
+    """
+    from ...benchmarks.layout import RunLayout
+    from ...benchmarks.replay_rule import replay_rule
+
+    layout = RunLayout(run)
+    replayed = replay_rule(layout, rule, without=without, seed=seed, prompts=prompts)
+    print(replayed.table().markdown())
+    fit, choosing = replayed.selection.fit_seconds, sum(replayed.selection.seconds.values())
+    print(f"{fit:.1f} s to fit, {choosing:.1f} s to choose; written to {layout.choices(rule, seed, without)}")
