@@ -28,6 +28,8 @@ from .budgets import BUDGETS, Budget, with_single_passes
 from .jobs import Workshop, plan_jobs, training_jobs
 from .layout import SPLITS, RunLayout
 from .pool import Finished, Job, run_jobs
+from .process_crew import ProcessCrew
+from .ray_crew import LOCAL, RayCrew
 from .report import build_report
 from .results import write_results
 from .run_config import RunConfig, claim
@@ -50,6 +52,7 @@ def benchmark(
     single_passes: bool = False,
     runs: Path = Path("runs"),
     workers: int | None = None,
+    ray: str | None = None,
 ) -> RunLayout:
     """Run a benchmark, or go on with it, and write its report.
 
@@ -66,6 +69,8 @@ def benchmark(
         runs: Folder of all runs.
         workers: Number of processes; by default one on CUDA, else one a core as far as memory goes. The
             scores do not depend on it.
+        ray: Address of a Ray cluster that does the work instead, on as many GPUs or CPUs as it has or
+            `workers` says; `local` starts one on this machine. See `ray_crew.py`.
 
     Returns:
         The run's folder with `results.jsonl`, `report.html`, `report.md`, `results.svg` and `mixture`.
@@ -90,9 +95,7 @@ def benchmark(
         for (task, split), asked in examples.items():
             if not layout.examples(task, split).exists():
                 write_examples(layout.examples(task, split), asked)
-        _run(
-            layout, plan_jobs(layout, config), partial(Workshop, layout, config), workers or default_workers()
-        )
+        _run(layout, plan_jobs(layout, config), partial(Workshop, layout, config), workers, ray)
         summarize(layout, config)
     return layout
 
@@ -193,7 +196,15 @@ def _resolve(
     return config, examples
 
 
-def _run(layout: RunLayout, jobs: Sequence[Job], make_state: Callable[[], Workshop], workers: int) -> None:
+def _run(
+    layout: RunLayout,
+    jobs: Sequence[Job],
+    make_state: Callable[[], Workshop],
+    workers: int | None,
+    ray: str | None,
+) -> None:
+    if ray in (None, LOCAL):
+        workers = workers or default_workers()
     done = sum(job.is_done() for job in jobs)
     with tqdm(total=len(jobs), initial=done, unit="job", desc=layout.folder.name, dynamic_ncols=True) as bar:
 
@@ -210,5 +221,6 @@ def _run(layout: RunLayout, jobs: Sequence[Job], make_state: Callable[[], Worksh
             log_folder=layout.logs,
             started=lambda names: bar.set_postfix_str(", ".join(names)),
             finished=finished,
+            hire=ProcessCrew if ray is None else partial(RayCrew, ray),
         )
         bar.set_postfix_str("")

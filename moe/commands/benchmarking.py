@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ...benchmarks.speed.settings import PARTS, Part, SpeedPlan, SpeedShape
+from ...experts.errors import FinLoraError
 from .answering import Quantization
 
 Rule = Literal[
@@ -72,6 +73,7 @@ def benchmark(
     single_passes: bool = False,
     runs: Path = Path("runs"),
     workers: int | None = None,
+    ray: tuple[str, ...] | None = None,
 ) -> None:
     """Compare base, single experts, average, multi-task adapter and X-LoRA on every task of a suite.
 
@@ -90,9 +92,15 @@ def benchmark(
             for it.
         runs: Folder of all runs.
         workers: Processes that share the work; by default as many as cores and memory allow, one on a GPU.
+        ray: Let Ray workers do it: those of the cluster at this address (auto, HOST:PORT or ray://HOST:PORT),
+            or without an address those of a Ray started for this run. All machines must share the folder of
+            runs.
     """
     from ...benchmarks import cross_task
+    from ...benchmarks.ray_crew import LOCAL
 
+    if ray is not None and len(ray) > 1:
+        raise FinLoraError(f"--ray takes one address at most, given are {' and '.join(ray)}.")
     layout = cross_task.benchmark(
         suite,
         name=name,
@@ -104,6 +112,7 @@ def benchmark(
         single_passes=single_passes,
         runs=runs,
         workers=workers,
+        ray=None if ray is None else "".join(ray) or LOCAL,
     )
     print(f"report: {layout.report_html}")
 
