@@ -6,6 +6,7 @@ that comes with a model is run.
 
 import hashlib
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -73,8 +74,8 @@ def load_base(
             `meta-llama/Llama-3.1-8B`.
         quantization: `nf4` (4 bit with double quantization, Dettmers et al. 2023, arXiv:2305.14314), `int8`
             (Dettmers et al. 2022, arXiv:2208.07339) or `none`. The output layer is never quantized.
-        device: Where to put it; "auto" spreads it over all GPUs. By default CUDA where there is one, else the
-            CPU.
+        device: Where to put it; "auto" spreads it over all GPUs. By default CUDA where there is one, for each
+            process of a machine its own, else the CPU.
         dtype: Type of what is not quantized, and of the computation; by default bfloat16 on CUDA, float32 on
             the CPU.
 
@@ -85,7 +86,7 @@ def load_base(
     if quantization not in QUANTIZATIONS:
         raise FinLoraError(f"No quantization {quantization!r}; choose one of {', '.join(QUANTIZATIONS)}.")
     source = _source(name)
-    device = str(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = str(device or _default_device())
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
     load_config(name)
     tokenizer = load_tokenizer(name)
@@ -140,6 +141,14 @@ def linear_layer_names(model: torch.nn.Module) -> list[str]:
         if isinstance(module, torch.nn.Linear) and module is not head
     }
     return list(names)
+
+
+def _default_device() -> str:
+    if not torch.cuda.is_available():
+        return "cpu"
+    # torchrun and accelerate launch number the processes of a machine.
+    number = os.environ.get("LOCAL_RANK")
+    return "cuda" if number is None else f"cuda:{number}"
 
 
 def _source(name: str) -> str:

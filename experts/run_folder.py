@@ -16,12 +16,14 @@ from safetensors import SafetensorError, safe_open
 
 from .atomic_write import write_json
 from .errors import FinLoraError
+from .processes import ALONE, Processes
 
 SCRATCH = "training"
 RECORD = "run.json"
 
-CHECKPOINT_FILES = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth")
-"""What the Trainer writes after the weights, needed to continue exactly."""
+CHECKPOINT_FILES = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
+"""What the Trainer writes after the weights, needed to continue exactly, beside the states of random
+generators."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class RunFolder:
 
     out: Path
     """Where the result goes."""
+    processes: Processes = ALONE
+    """Who trains; the first one alone writes here, except for the states of random generators."""
 
     @property
     def scratch(self) -> Path:
@@ -37,16 +41,14 @@ class RunFolder:
         return self.out / SCRATCH
 
     def last_checkpoint(self) -> Path | None:
-        """Return the newest complete checkpoint and delete incomplete ones.
+        """Return the newest checkpoint."""
+        return max(self.scratch.glob("checkpoint-*"), key=_step, default=None)
 
-        A process killed while it wrote a checkpoint leaves one that the Trainer would trust and fail on.
-        """
-        checkpoints = sorted(self.scratch.glob("checkpoint-*"), key=_step, reverse=True)
-        complete = [checkpoint for checkpoint in checkpoints if _is_complete(checkpoint)]
-        for checkpoint in checkpoints:
-            if checkpoint not in complete:
+    def delete_incomplete_checkpoints(self) -> None:
+        """Delete what the Trainer would trust and fail on: the work of a process killed while it wrote."""
+        for checkpoint in self.scratch.glob("checkpoint-*"):
+            if not _is_complete(checkpoint, self.processes.count):
                 shutil.rmtree(checkpoint)
-        return complete[0] if complete else None
 
     def finish(self) -> None:
         """Delete the checkpoints; call it when the result is in place."""
@@ -55,23 +57,40 @@ class RunFolder:
         shutil.rmtree(self.scratch)
 
 
-def open_run(out: Path, record: Mapping[str, Any], *, result: str) -> RunFolder:
-    """Create the folder of a run, or open it to resume.
+def open_run(out: Path, record: Mapping[str, Any], *, result: str, processes: Processes = ALONE) -> RunFolder:
+    """Create the folder of a run, or open it to resume, without incomplete checkpoints.
 
     Args:
         out: Where the result goes.
         record: All that determines the result; a run is resumed only if it is the same.
         result: Name of the file that is written last, whose presence makes a finished result.
+        processes: Who trains; all of them call this.
 
     Raises:
         FinLoraError: If the folder holds a finished result, an unfinished run of something else, or other
             files.
     """
-    scratch = out / SCRATCH
+    run = RunFolder(out, processes)
     plain_record = json.loads(json.dumps(record))
-    if (scratch / RECORD).is_file():
-        _check_same(out, json.loads((scratch / RECORD).read_text(encoding="utf-8")), plain_record)
-        return RunFolder(out)
+    _check_is_free(run, plain_record, result)
+    # Nobody writes before all have looked, and nobody goes on before all is written.
+    processes.meet()
+    if processes.is_first:
+        try:
+            run.scratch.mkdir(parents=True, exist_ok=True)
+            write_json(run.scratch / RECORD, plain_record)
+        except OSError as error:
+            raise FinLoraError(f"Cannot write to {out}: {error.strerror}.") from error
+        run.delete_incomplete_checkpoints()
+    processes.meet()
+    return run
+
+
+def _check_is_free(run: RunFolder, record: Mapping[str, Any], result: str) -> None:
+    out = run.out
+    if (run.scratch / RECORD).is_file():
+        _check_same(out, json.loads((run.scratch / RECORD).read_text(encoding="utf-8")), record)
+        return
     if (out / result).exists():
         raise FinLoraError(
             f"{out} already holds a finished result ({result}); give another folder or delete it."
@@ -80,12 +99,6 @@ def open_run(out: Path, record: Mapping[str, Any], *, result: str) -> RunFolder:
         raise FinLoraError(f"{out} is a file; give the name of a folder.")
     if out.is_dir() and any(path.name != SCRATCH for path in out.iterdir()):
         raise FinLoraError(f"{out} is not empty and holds no unfinished run; give a new folder.")
-    try:
-        scratch.mkdir(parents=True, exist_ok=True)
-        write_json(scratch / RECORD, plain_record)
-    except OSError as error:
-        raise FinLoraError(f"Cannot write to {out}: {error.strerror}.") from error
-    return RunFolder(out)
 
 
 def is_finished(out: Path, *, result: str) -> bool:
@@ -112,7 +125,7 @@ def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def _is_complete(checkpoint: Path) -> bool:
+def _is_complete(checkpoint: Path, process_count: int) -> bool:
     try:
         state = json.loads((checkpoint / CHECKPOINT_FILES[0]).read_text(encoding="utf-8"))
         weights = list(checkpoint.glob("*.safetensors"))
@@ -121,5 +134,7 @@ def _is_complete(checkpoint: Path) -> bool:
                 pass
     except (OSError, ValueError, SafetensorError):
         return False
-    files_are_there = all((checkpoint / name).is_file() for name in CHECKPOINT_FILES)
+    generators = [f"rng_state_{index}.pth" for index in range(process_count)]
+    names = (*CHECKPOINT_FILES, *(generators if process_count > 1 else ["rng_state.pth"]))
+    files_are_there = all((checkpoint / name).is_file() for name in names)
     return files_are_there and bool(weights) and state.get("global_step") == _step(checkpoint)

@@ -28,11 +28,12 @@ from .base_model import Base, linear_layer_names
 from .batching import SimilarLengthSampler
 from .encoding import Encoded, encode_examples, token_limit
 from .errors import FinLoraError
+from .processes import join_processes
 from .provenance import examples_sha256, source_commit
 from .run_folder import RunFolder, open_run
 from .settings import ExpertSettings
 from .tasks.task import Example
-from .training import answer_loss, run_training, trainer_arguments
+from .training import answer_loss, batch_of_all_processes, run_training, trainer_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,8 @@ def train_expert(
 ) -> Path:
     """Train an expert and write its folder; repeat the call to resume it after an interruption.
 
-    The loss is the next-token loss of the answers only. The base is left as it was.
+    The loss is the next-token loss of the answers only. The base is left as it was. Several processes, as
+    `torchrun` and `accelerate launch` start them, train one expert together.
 
     Args:
         task_name: What the expert is for; also names several tasks trained together, such as "multitask".
@@ -70,6 +72,7 @@ def train_expert(
     settings = settings or ExpertSettings()
     _check_targets(base, settings)
     encoded = _encode(examples, base, task_name)
+    processes = join_processes(base.model.device)
     record = {
         "task": task_name,
         "task_version": task_version,
@@ -78,24 +81,23 @@ def train_expert(
         "quantization": base.quantization,
         "data_sha256": examples_sha256(examples),
         "settings": settings.record(),
+        "processes": processes.count,
     }
-    run = open_run(Path(out), record, result=METADATA_FILE)
+    run = open_run(Path(out), record, result=METADATA_FILE, processes=processes)
     with _adapted(base, settings) as model:
         history = _train(model, encoded, base, run, settings, name=task_name, progress=progress)
-        adapter = _save_adapter(model, base, run)
-    metadata = record | {
-        "settings": dataclasses.asdict(settings),
-        "n_examples": len(encoded),
-        "n_too_long": len(examples) - len(encoded),
-        "losses": history,
-        "seconds": history[-1]["seconds"] if history else 0.0,
-        "seed": settings.seed,
-        "commit": source_commit(),
-    }
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        os.replace(adapter / name, run.out / name)
-    write_json(run.out / METADATA_FILE, metadata)
-    run.finish()
+        metadata = record | {
+            "settings": dataclasses.asdict(settings),
+            "n_examples": len(encoded),
+            "n_too_long": len(examples) - len(encoded),
+            "losses": history,
+            "seconds": history[-1]["seconds"] if history else 0.0,
+            "seed": settings.seed,
+            "commit": source_commit(),
+        }
+        if processes.is_first:
+            _write_expert(model, base, run, metadata)
+    processes.meet()
     return run.out
 
 
@@ -105,7 +107,7 @@ class ExpertTrainer(SFTTrainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SimilarLengthSampler:
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset
         lengths = [len(row) for row in dataset["input_ids"]]
-        return SimilarLengthSampler(lengths, self.args.train_batch_size, seed=self.args.seed)
+        return SimilarLengthSampler(lengths, batch_of_all_processes(self.args), seed=self.args.seed)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -214,9 +216,12 @@ def _train(
     return run_training(trainer, run)
 
 
-def _save_adapter(model: PeftModel, base: Base, run: RunFolder) -> Path:
+def _write_expert(model: PeftModel, base: Base, run: RunFolder, metadata: dict[str, Any]) -> None:
     folder = run.scratch / "result"
     model.peft_config["default"].base_model_name_or_path = base.name
     model.save_pretrained(str(folder), save_embedding_layers=False)
     sort_targets(folder)
-    return folder
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        os.replace(folder / name, run.out / name)
+    write_json(run.out / METADATA_FILE, metadata)
+    run.finish()

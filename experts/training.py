@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from .encoding import IGNORED_LABEL
 from .errors import FinLoraError
@@ -61,6 +61,8 @@ def trainer_arguments(
         "seed": settings.seed,
         "save_strategy": "steps",
         "save_steps": settings.save_steps,
+        # Several processes need batches of one size; what is left over in an epoch is repeated otherwise.
+        "dataloader_drop_last": run.processes.count > 1,
         # The one before the last is the way back if a kill damages the last.
         "save_total_limit": 2,
         "logging_steps": settings.log_steps,
@@ -84,8 +86,11 @@ def run_training(trainer: Trainer, run: RunFolder) -> list[dict[str, int | float
         counting what a kill lost.
 
     Raises:
-        FinLoraError: If the disk is full; what was saved stays and the run can be resumed.
+        FinLoraError: If several processes have less than a batch to share, or the disk is full; what was
+            saved stays and the run can be resumed.
     """
+    _check_fills_a_batch(trainer, run)
+    trainer.add_callback(EpochOfShards())
     trainer.add_callback(ElapsedSeconds())
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
@@ -103,6 +108,15 @@ def run_training(trainer: Trainer, run: RunFolder) -> list[dict[str, int | float
         ) from error
     entries = [entry for entry in trainer.state.log_history if "loss" in entry]
     return [{key: entry[key] for key in ("step", "loss", "seconds")} for entry in entries]
+
+
+def batch_of_all_processes(arguments: TrainingArguments) -> int:
+    """Return the number of examples that all processes pass through the model at once.
+
+    They are drawn as one batch, of which each process takes its part, so that several processes see what one
+    process with larger batches sees.
+    """
+    return arguments.train_batch_size * arguments.world_size
 
 
 def answer_loss(
@@ -137,6 +151,18 @@ def answer_loss(
     return total / (labelled.sum() if n_labels is None else n_labels)
 
 
+class EpochOfShards(TrainerCallback):
+    """Tells the sampler which epoch begins.
+
+    The Trainer tells it too, but misses it in a run of several processes that is resumed within an epoch
+    (transformers 5.23, accelerate 1.15): the sampler then lies below one wrapper more.
+    """
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Pass the epoch on through the loader of the whole epoch, which shares the sampler."""
+        kwargs["train_dataloader"].set_epoch(int(state.epoch or 0))
+
+
 class ElapsedSeconds(TrainerCallback):
     """Notes the training time at every record of the loss, and carries it on when a run is resumed."""
 
@@ -160,6 +186,15 @@ class LossBar(ProgressCallback):
         """Show the newest loss."""
         if self.training_bar is not None and logs and "loss" in logs:
             self.training_bar.set_postfix(loss=f"{logs['loss']:.3f}")
+
+
+def _check_fills_a_batch(trainer: Trainer, run: RunFolder) -> None:
+    count, needed = len(trainer.train_dataset), batch_of_all_processes(trainer.args)  # pyright: ignore[reportArgumentType]
+    if run.processes.count > 1 and count < needed:
+        raise FinLoraError(
+            f"{count} examples do not fill one batch of {trainer.args.train_batch_size} on each of "
+            f"{run.processes.count} processes; lower batch_size, or start fewer processes."
+        )
 
 
 def _is_disk_full(error: Exception, run: RunFolder) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..experts.encoding import Encoded, collate
+from ..experts.processes import ALONE, Processes
 from ..moe.mixture import MixtureForCausalLM
 
 
@@ -44,18 +45,21 @@ class HiddenStateCache:
         folder: Path,
         *,
         batch_size: int,
+        processes: Processes = ALONE,
         progress: bool,
     ) -> "HiddenStateCache":
         """Open the cache of these examples in a folder, computing it if it is not there.
 
         The examples are run in a fixed order and in fixed batches, so that a run killed and resumed sees the
-        same numbers to the last bit.
+        same numbers to the last bit. Of several processes each computes all of it, since not every shared
+        file system lets two machines write into one file; in the end they map the same one.
 
         Args:
             mixture: Its base is run.
             encoded: Examples, none empty.
             folder: Where the file is, or goes; runs on the same base and examples may share it.
             batch_size: Examples run at once.
+            processes: Who opens the cache; all of them call this.
             progress: Whether to show a progress bar.
         """
         lengths = [len(example.input_ids) for example in encoded]
@@ -63,16 +67,23 @@ class HiddenStateCache:
         dtype = mixture.origin.model.dtype
         file = folder / f"hidden_states_{_key(mixture, encoded)}.bin"
         if not _is_complete(file, shape, dtype):
-            temporary = file.with_suffix(f".{os.getpid()}.tmp")
+            temporary = file.with_suffix(f".{processes.index}.{os.getpid()}.tmp")
             try:
                 states = torch.from_file(
                     str(temporary), shared=True, size=math.prod(shape), dtype=dtype
                 ).view(shape)
-                _compute(mixture, encoded, cls(states, lengths), batch_size=batch_size, progress=progress)
+                _compute(
+                    mixture,
+                    encoded,
+                    cls(states, lengths),
+                    batch_size=batch_size,
+                    progress=progress and processes.is_first,
+                )
                 del states
                 os.replace(temporary, file)
             finally:
                 temporary.unlink(missing_ok=True)
+        processes.meet()
         return cls(
             torch.from_file(str(file), shared=False, size=math.prod(shape), dtype=dtype).view(shape), lengths
         )

@@ -24,10 +24,11 @@ from ..experts.base_model import Base
 from ..experts.batching import SimilarLengthSampler
 from ..experts.encoding import Encoded, collate, encode_examples, prompt_lengths, token_limit
 from ..experts.errors import FinLoraError
+from ..experts.processes import join_processes
 from ..experts.provenance import examples_sha256, source_commit
 from ..experts.run_folder import RunFolder, open_run
 from ..experts.tasks.task import Example
-from ..experts.training import answer_loss, run_training, trainer_arguments
+from ..experts.training import answer_loss, batch_of_all_processes, run_training, trainer_arguments
 from ..moe.bank import ExpertBank, hash_tensors
 from ..moe.checkpoint import MIXTURE_FILE, save_mixture
 from ..moe.mixture import MixtureForCausalLM
@@ -109,20 +110,18 @@ def train_router(
     settings = settings or RouterTrainingSettings()
     _check_router(mixture, examples_by_task, settings)
     examples, n_too_long = _encode(mixture, examples_by_task)
-    record = _record(mixture, examples_by_task, settings)
-    run = open_run(Path(out), record, result=RESULT_FILE)
+    processes = join_processes(mixture.base.device)
+    record = _record(mixture, examples_by_task, settings) | {"processes": processes.count}
+    run = open_run(Path(out), record, result=RESULT_FILE, processes=processes)
     cache = None
     if settings.cache_hidden_states:
         encoded = [example.encoded for example in examples]
         folder = cache_folder or run.scratch
         folder.mkdir(parents=True, exist_ok=True)
         cache = HiddenStateCache.open(
-            mixture, encoded, folder, batch_size=settings.batch_size, progress=progress
+            mixture, encoded, folder, batch_size=settings.batch_size, processes=processes, progress=progress
         )
     history = _train(mixture, examples, cache, run, settings, progress=progress)
-    # A run killed after this point left a mixture of its own, which the same run may replace.
-    (run.out / MIXTURE_FILE).unlink(missing_ok=True)
-    save_mixture(mixture, run.out)
     metadata = record | {
         "settings": dataclasses.asdict(settings),
         "n_examples": {task: len(rows) - n_too_long[task] for task, rows in examples_by_task.items()},
@@ -132,8 +131,13 @@ def train_router(
         "seed": settings.seed,
         "commit": source_commit(),
     }
-    write_json(run.out / RESULT_FILE, metadata)
-    run.finish()
+    if processes.is_first:
+        # A run killed after this point left a mixture of its own, which the same run may replace.
+        (run.out / MIXTURE_FILE).unlink(missing_ok=True)
+        save_mixture(mixture, run.out)
+        write_json(run.out / RESULT_FILE, metadata)
+        run.finish()
+    processes.meet()
     return run.out
 
 
@@ -210,7 +214,7 @@ class RouterTrainer(Trainer):
         lengths = [len(example.encoded.input_ids) for example in self.examples]
         return SimilarLengthSampler(
             lengths,
-            self.args.train_batch_size,
+            batch_of_all_processes(self.args),
             seed=self.args.seed,
             weights=example_weights(
                 [example.task for example in self.examples], self.settings.task_temperature

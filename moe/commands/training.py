@@ -29,7 +29,8 @@ def train_expert(
     """Train one expert (LoRA adapter) on one task.
 
     Writes an ordinary PEFT adapter folder, which PEFT and vLLM load as it is, plus expert.json, which says
-    how it came about. The same command goes on after an interruption.
+    how it came about. The same command goes on after an interruption. Several processes train together when
+    torchrun or accelerate launch starts the command.
 
     Args:
         task: Name of the task, as `finlora tasks` lists them.
@@ -41,15 +42,16 @@ def train_expert(
         settings: Shape of the expert and how it is trained.
     """
     from ...experts.base_model import load_base
+    from ...experts.processes import join_processes
     from ...experts.tasks import get_task
     from ...experts.train import train_expert as train
 
     known_task = get_task(task)
     chosen = read_example_files({} if examples is None else {task: examples}, suite, [task])[task]
-    folder = train(
-        task, chosen, load_base(base, quantization), out, settings, task_version=known_task.version
-    )
-    print(f"expert written to {folder}")
+    loaded = load_base(base, quantization)
+    folder = train(task, chosen, loaded, out, settings, task_version=known_task.version)
+    if join_processes(loaded.model.device).is_first:
+        print(f"expert written to {folder}")
 
 
 def train_router(
@@ -66,7 +68,8 @@ def train_router(
     """Train an X-LoRA router that mixes trained experts, and write the mixture.
 
     Base and experts stay as they are. The mixture's folder names them, and holds the router's weights. The
-    same command goes on after an interruption.
+    same command goes on after an interruption. Several processes train together when torchrun or accelerate
+    launch starts the command.
 
     Args:
         experts: Folders of the experts, all trained on the same base.
@@ -82,6 +85,7 @@ def train_router(
     from ...benchmarks.models import identify
     from ...experts.adapter import name_experts
     from ...experts.base_model import load_base
+    from ...experts.processes import join_processes
     from ...router.train import new_mixture
     from ...router.train import train_router as train
 
@@ -92,7 +96,9 @@ def train_router(
     first = identify(str(experts[0]))
     loaded = load_base(base or first.base, quantization or first.quantization)
     mixture = new_mixture(loaded, folders, router, seed=settings.seed, mode=mode)
-    print(f"mixture written to {train(mixture, chosen, out, settings)}")
+    folder = train(mixture, chosen, out, settings)
+    if join_processes(loaded.model.device).is_first:
+        print(f"mixture written to {folder}")
 
 
 def pretrain_base(
