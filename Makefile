@@ -27,5 +27,5 @@ format: .venv/installed-dev
 	@touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install -c constraints.txt -e .[dev]
+	$(BIN)/pip install -c constraints.txt -e .[dev,notebooks]
 	@touch $@

@@ -1,0 +1,1 @@
+"""Why a mixture does what it does: geometry of its experts, what its router does, where methods differ."""
