@@ -2,8 +2,8 @@
 
 X-LoRA (Buehler and Buehler 2024, arXiv:2402.07148) runs the model twice for a token. The *scaling pass* goes
 through the base with experts off; its final hidden states give the scalings. The *mixture pass* goes through
-twin layers (see `twin.py`) that apply the experts with these scalings. Cheaper ways are in `mode.py`. Start
-reading at `MixtureForCausalLM.forward`.
+twin layers (see `twin.py`) that apply the experts with these scalings. Cheaper ways are in `mode.py`, and
+`layer_gates.py` has routers that need one pass only. Start reading at `MixtureForCausalLM.forward`.
 """
 
 import copy
@@ -27,6 +27,8 @@ from .bank import ExpertBank
 from .carried_scalings import carried_by, carry, chosen_once, source_tokens
 from .checkpoint import save_mixture
 from .generation import MixtureGenerationMixin
+from .layer_gates import LayerRouter
+from .layer_scalings import LayerScalings, check_gates_fit, lay_out_groups
 from .mode import EXACT, Mode
 from .pass_inputs import ONLY_FOR_THE_MIXTURE_PASS, count_on, normalize, only_tokens, without_cache
 from .router_attention import RouterAttention
@@ -53,7 +55,10 @@ class MixtureForCausalLM(PreTrainedModel, MixtureGenerationMixin):
         twin: The base with experts, for the mixture pass.
         context: Through which its adapted layers get their scalings.
         last_draft: How proposals fared in the last `generate` of mode draft, or None.
-        last_scalings: Scalings of the last forward, (batch, token, module or 1, expert), or None before any.
+        last_scalings: Scalings of the last forward, (batch, token, module or 1, expert), or None before any;
+            those of a `LayerRouter` are kept only where `keeps_scalings` is set, since that takes memory.
+        keeps_scalings: Whether scalings that are decided inside the layers are kept.
+        group_layouts: What layers need for deciding; None if they do not decide.
     """
 
     main_input_name = "input_ids"
@@ -83,6 +88,8 @@ class MixtureForCausalLM(PreTrainedModel, MixtureGenerationMixin):
         self.router = router
         self.mode = mode
         self.last_scalings: Float[Tensor, "batch token module expert"] | None = None
+        self.keeps_scalings = False
+        self.group_layouts = lay_out_groups(bank.stacks) if isinstance(router, LayerRouter) else None
         self.last_draft = None
         self.context = ScalingsContext()
         self._base_depth = depth if two_passes else 0
@@ -123,9 +130,11 @@ class MixtureForCausalLM(PreTrainedModel, MixtureGenerationMixin):
             raise FinLoraError("A router that looks back needs the hidden states of the scaling pass.")
         if mode != EXACT and not router.needs_hidden_states:
             raise FinLoraError(
-                f"A {router.name} router's scalings do not depend on the input; leave the mode at exact, "
+                f"A {router.name} router reads no hidden states of a scaling pass; leave the mode at exact, "
                 f"instead of {mode.name}."
             )
+        if isinstance(router, LayerRouter):
+            check_gates_fit(router, bank)
         depth = base.model.config.get_text_config(decoder=True).num_hidden_layers
         if mode.block is not None and mode.block >= depth:
             raise FinLoraError(
@@ -239,6 +248,13 @@ class MixtureForCausalLM(PreTrainedModel, MixtureGenerationMixin):
         inputs: dict[str, Any],
     ) -> Iterator[None]:
         """Make the scalings current for a mixture pass, or let them be computed on its way."""
+        router, layouts = self.router, self.group_layouts
+        if isinstance(router, LayerRouter) and layouts is not None:
+            scalings = LayerScalings(router, layouts, keep=self.keeps_scalings)
+            with self.context.using(scalings):
+                yield
+            self.last_scalings = scalings.kept()
+            return
         if hidden is None and self.router.needs_hidden_states:
             # A block whose activations are computed twice must not compute the scalings of later ones.
             if self.mode.block is not None and not torch.is_grad_enabled():

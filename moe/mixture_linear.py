@@ -5,7 +5,7 @@
 It does not care how W is stored, so a 4-bit or 8-bit bitsandbytes layer is as good as a plain one. Layers
 with the same input, such as the query, key and value projections of a block, share the product with A_all.
 Where the scalings come from is not a layer's business: they are read from the `ScalingsContext` that the
-mixture fills before a pass.
+mixture fills before a pass. Some depend on the layer's input (`layer_scalings.py`).
 """
 
 from typing import cast
@@ -48,10 +48,13 @@ class MixtureLinear(nn.Module):
         if scalings is None:
             raise RuntimeError("a mixture layer ran outside of MixtureForCausalLM.forward")
         up = self.up
-        of_group, place = scalings.of_group(up.group), up.place
+        of_group, place = scalings.of_group(up.group, x), up.place
         rows = None if of_group.up_rows is None else of_group.up_rows[place]
         taken_out = None if of_group.ups is None else of_group.ups[place]
-        return up.add_to(result, self._narrow(x, of_group, place), rows, taken_out)
+        narrow = self._narrow(x, of_group, place)
+        if of_group.mix is not None:
+            narrow = of_group.mix(narrow, place)
+        return up.add_to(result, narrow, rows, taken_out)
 
     def _narrow(
         self, x: Float[Tensor, "batch token d_in"], scalings: GroupScalings, place: int

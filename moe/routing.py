@@ -21,6 +21,8 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Router(nn.Module, ABC):
     """Computes scalings from the hidden states of the scaling pass; it never sees the model.
 
+    (Routers that compute them from the inputs of the layers are in `layer_gates.py`.)
+
     `scalings[b, t, m, e]` is how much of expert e the adapted linear layer m adds for token t. A `module`
     axis of size 1 means that every layer uses the same scalings.
     """
@@ -29,7 +31,7 @@ class Router(nn.Module, ABC):
     """Key of this router in `finlora.router.ROUTERS` and in `mixture.json`."""
 
     needs_hidden_states: ClassVar[bool] = True
-    """False if the scalings do not depend on the input, which saves the scaling pass."""
+    """False if the scalings do not depend on the scaling pass, which is saved then."""
 
     most_chosen: int | None = None
     """Most experts with a scaling other than zero, for each token and layer; None if all may have one."""

@@ -7,6 +7,7 @@ once a pass and not once a layer.
 
 import copy
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
@@ -28,6 +29,7 @@ class RowLayout(nn.Module):
     chosen expert may have in a layer; a layer has as many as the largest of its experts' ranks.
     """
 
+    ranks: Int[Tensor, "module expert"]
     expert_of_row: Int[Tensor, " row"]
     slot_of_row: Int[Tensor, " row"]
     module_of_place: Int[Tensor, " place"]
@@ -71,6 +73,7 @@ class RowLayout(nn.Module):
         group_of_module = torch.arange(len(group_sizes)).repeat_interleave(torch.tensor(self.group_sizes))
         start_of_module = row_counts.cumsum(0) - row_counts - start_of_group[group_of_module]
         buffers = {
+            "ranks": ranks,
             "expert_of_row": slots % self.expert_count,
             "slot_of_row": slots,
             "module_of_place": module_of_place,
@@ -92,6 +95,8 @@ class GroupScalings(NamedTuple):
         up_rows: For each layer of the group, numbers of the chosen experts' rows in its own B matrices.
         down: The chosen rows themselves, where they were taken out beforehand.
         ups: Those of each layer's B matrices.
+        mix: What becomes of a layer's scaled product with its A matrices before it meets the B matrices,
+            given with the layer's place in the group; None leaves it as it is.
     """
 
     weights: Float[Tensor, "#batch #token row"]
@@ -99,9 +104,18 @@ class GroupScalings(NamedTuple):
     up_rows: Sequence[Int[Tensor, "#batch #token _"]] | None = None
     down: Float[Tensor, "row d_in"] | None = None
     ups: Sequence[Float[Tensor, "1 _ _"]] | None = None
+    mix: Callable[[Tensor, int], Tensor] | None = None
 
 
-class Scalings:
+class PassScalings(ABC):
+    """Where the adapted linear layers get their scalings from during a pass."""
+
+    @abstractmethod
+    def of_group(self, index: int, x: Tensor) -> GroupScalings:
+        """Return those of one group of adapted layers, whose input is `x` (batch, token, d_in)."""
+
+
+class Scalings(PassScalings):
     """How much of each expert every token gets, in all adapted linear layers of one pass.
 
     Attributes:
@@ -157,8 +171,8 @@ class Scalings:
         same._groups = groups
         return same
 
-    def of_group(self, index: int) -> GroupScalings:
-        """Return those of one group of adapted layers."""
+    def of_group(self, index: int, x: Tensor | None = None) -> GroupScalings:
+        """Return those of one group of adapted layers, which do not depend on its input."""
         if self._groups is not None:
             return self._groups[index]
         layout = self._layout
@@ -210,13 +224,13 @@ class ScalingsContext(threading.local):
     """
 
     def __init__(self) -> None:
-        self.scalings: Scalings | None = None
+        self.scalings: PassScalings | None = None
         self.later: Callable[[Tensor], Scalings] | None = None
         self.shared: tuple[Any, Tensor, Sequence[Tensor]] | None = None
 
     @contextmanager
     def using(
-        self, scalings: Scalings | None, *, later: Callable[[Tensor], Scalings] | None = None
+        self, scalings: PassScalings | None, *, later: Callable[[Tensor], Scalings] | None = None
     ) -> Iterator[None]:
         """Make `scalings` current inside the block, and restore the previous ones after it."""
         previous = self.scalings, self.later

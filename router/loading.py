@@ -9,13 +9,18 @@ from ..experts.base_model import Base, load_base
 from ..experts.errors import FinLoraError
 from ..moe.bank import ExpertBank
 from ..moe.checkpoint import MixtureFiles, read_mixture
+from ..moe.layer_gates import LayerRouter
 from ..moe.mixture import MixtureForCausalLM
 from ..moe.peft_xlora import read_peft_xlora
 from ..moe.routing import ConstantRouter, Router
 from ..moe.xlora_package import read_xlora_package
 from .xlora import XLoRARouter
 
-ROUTERS: dict[str, type[Router]] = {"xlora": XLoRARouter, "constant": ConstantRouter}
+ROUTERS: dict[str, type[Router]] = {
+    "xlora": XLoRARouter,
+    "constant": ConstantRouter,
+    "layer_gates": LayerRouter,
+}
 """Every router that a mixture's folder may name."""
 
 

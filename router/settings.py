@@ -126,3 +126,27 @@ class RouterTrainingSettings(TrainingSettings):
                 raise FinLoraError(f"{name} must be at least 0, got {getattr(self, name)}.")
         if self.label_steps and not self.cache_hidden_states:
             raise FinLoraError("label_steps needs stored hidden states; leave cache_hidden_states on.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhatgooseSettings(TrainingSettings):
+    """How PHATGOOSE trains the gate of each expert, and how experts share a token; steps are the paper's."""
+
+    learning_rate: float = 5e-3
+    """Largest step size of AdamW on the gate vectors, which start at 0."""
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "constant_with_warmup"
+    """How the learning rate falls after the warm-up."""
+    warmup: float = 0.06
+    """Share of all steps over which the learning rate rises from 0."""
+    max_steps: int | None = 100
+    """Optimizer steps for each expert."""
+    top_k: int = 2
+    """Most experts that share a token of a layer."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice to save memory."""
+
+    def __post_init__(self) -> None:
+        """Reject settings that no gate could be trained with."""
+        super().__post_init__()
+        if self.top_k < 1:
+            raise FinLoraError(f"top_k must be at least 1, got {self.top_k}.")

@@ -121,6 +121,7 @@ def _print_experts(model: "nn.Module", base: "Base", prompt: str, answer: str) -
 
     if not isinstance(model, MixtureForCausalLM):
         raise FinLoraError("Only a mixture has experts to show; leave out --show-experts.")
+    model.keeps_scalings = True
     weights = mean_scalings(model, base.tokenizer, [Example(prompt, answer)])["answer"]
     for name, weight in zip(model.bank.expert_names, weights, strict=True):
         print(f"{weight:6.1%}  {name}", file=sys.stderr)

@@ -9,6 +9,7 @@ from finlora.experts.base_model import load_base
 from finlora.moe.bank import ExpertBank
 from finlora.moe.mixture import MixtureForCausalLM
 from finlora.moe.routing import ConstantRouter
+from finlora.router.arrow import make_arrow
 
 CLOSE = {"atol": 1e-3, "rtol": 0}
 KINDS = {"nf4": Linear4bit, "int8": Linear8bitLt}
@@ -54,6 +55,18 @@ def test_logits_equal_the_slow_reference(mixture, quantized_base, folders, slow_
         plain = model(prompts).logits
     torch.testing.assert_close(actual, expected, **CLOSE)
     assert (expected - plain).abs().max() > 0.1
+
+
+def test_arrow_equals_the_slow_reference(quantized_base, folders, slow_logits, prompts) -> None:
+    mixture = make_arrow(quantized_base, folders, top_k=2)
+    mixture.keeps_scalings = True
+    with torch.no_grad():
+        actual = mixture(prompts).logits
+        expected = slow_logits(quantized_base.model, folders, mixture.last_scalings, prompts)
+    torch.testing.assert_close(actual, expected, **CLOSE)
+    greedy = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": None}
+    tokens = mixture.generate(prompts, use_cache=False, **greedy).tolist()
+    assert mixture.generate(prompts, **greedy).tolist() == tokens
 
 
 def test_generate_equals_generate_without_cache(mixture, prompts) -> None:
