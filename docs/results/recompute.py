@@ -3,7 +3,8 @@
     python docs/results/recompute.py runs/demo --methods base multitask xlora oracle --resamples 2000
 
 Nothing but Python's standard library is used, and nothing of FinLoRA. Answers are scored from prediction and
-target alone, after the descriptions of the tasks; intervals come from a bootstrap of this file. Means over
+target alone, after the descriptions of the tasks. Two rules they leave open were read in FinLoRA's code:
+CONSTANTS, and what is punctuation in free text. Intervals come from a bootstrap of this file. All means over
 seeds, over tasks and of single seeds are compared with those in `results.jsonl`. The exit status is 1 if an
 answer is stored with another score, if a mean differs by more than 1e-9, or if an end of an interval differs
 by more than 0.5 points and by more than random draws explain.
@@ -245,9 +246,7 @@ def stored_scores(run: Path) -> dict[Key, tuple]:
     """Value and interval of every stored score of the protocol that all runs have."""
     scores = (one for one in read_lines(run / "results.jsonl") if one["metric"] == "score")
     usual = (one for one in scores if one.get("protocol", "in_distribution") == "in_distribution")
-    return {
-        (one["method"], one["seed"], one["task"]): (one["value"], one["low"], one["high"]) for one in usual
-    }
+    return {(n["method"], n["seed"], n["task"]): (n["value"], n["low"], n["high"]) for n in usual}
 
 
 def compare(run: Path, methods: list[str], resamples: int) -> bool:
