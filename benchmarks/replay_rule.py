@@ -37,6 +37,7 @@ class Replayed:
 
     Attributes:
         rule: Its name.
+        seed: Its seed, None for a rule that has none.
         tasks: Tasks that were asked.
         selection: What it chose.
         results: The numbers: `score`, `regret:oracle` and `regret:best_by_item` in points, and
@@ -44,23 +45,25 @@ class Replayed:
     """
 
     rule: str
+    seed: int | None
     tasks: tuple[str, ...]
     selection: Selection
     results: list[Result]
 
     def table(self) -> Table:
         """One row a task, and the mean."""
-        index = ResultIndex(self.results)
+        find = partial(ResultIndex(self.results).find, self.rule, seed=self.seed)
+        get = partial(ResultIndex(self.results).get, self.rule, seed=self.seed)
         rows = []
         for task in (*self.tasks, MACRO):
-            right = index.find(self.rule, task, "right_expert")
+            right = find(task, "right_expert")
             chosen = self.selection.choices.get(task)
             rows.append(
                 (
                     task,
-                    with_interval(index.get(self.rule, task)),
-                    with_interval(index.get(self.rule, task, f"regret:{ORACLE}"), signed=True),
-                    with_interval(index.get(self.rule, task, f"regret:{BEST_BY_ITEM}"), signed=True),
+                    with_interval(get(task)),
+                    with_interval(get(task, f"regret:{ORACLE}"), signed=True),
+                    with_interval(get(task, f"regret:{BEST_BY_ITEM}"), signed=True),
                     MISSING if right is None else f"{right.value:.1f} %",
                     MISSING if chosen is None else _most_chosen([choice.expert for choice in chosen]),
                 )
@@ -112,11 +115,12 @@ def replay_rule(
         base = partial(load_base, config["base"], config["quantization"])
         limit = config["budget"]["router_examples"] if prompts is None else prompts
         selection = select(answers, SELECTORS[rule](base, seed), experts=experts, prompts=limit, seed=seed)
-    results = list(_numbers(answers, selection, rule, experts, config, seed=seed))
+    rule_seed = seed if rule in SELECTORS else None
+    results = list(_numbers(answers, selection, rule, experts, config, seed=rule_seed))
     folder = layout.choices(rule, seed, without)
     write_choices(folder, selection.choices)
     write_results(folder / RESULTS_FILE, results)
-    return Replayed(rule, tasks, selection, results)
+    return Replayed(rule, rule_seed, tasks, selection, results)
 
 
 def compare(
@@ -154,7 +158,7 @@ def _numbers(
     experts: Sequence[str],
     config: Mapping[str, Any],
     *,
-    seed: int,
+    seed: int | None,
 ) -> Iterator[Result]:
     bootstrap = compare(
         answers, selection.choices, experts, seed=config["seed"], resamples=config["resamples"]
@@ -174,7 +178,7 @@ def _numbers(
             task=task,
             task_version=None if task == MACRO else summaries[0].task_version,
             n=sum(one.n for one in summaries),
-            seed=seed if rule in SELECTORS else None,
+            seed=seed,
             commit=" ".join(sorted({one.commit or "unknown" for one in summaries})),
         )
         intervals = {
