@@ -34,7 +34,7 @@ class Similarity:
 
     Attributes:
         experts: Names, in the order of rows and columns.
-        layers: Names of the adapted linear layers.
+        layers: Names of the adapted linear layers, block by block.
         by_layer: For each measure its values; NaN at layers that not both experts adapt.
         overall: For each measure its value over all layers.
         chance: What each measure is on average for updates that have nothing to do with each other.
@@ -64,7 +64,7 @@ def measure_similarity(folders: Mapping[str, Path]) -> Similarity:
             they were trained on different bases.
     """
     experts = read_sources(folders)
-    names = tuple(dict.fromkeys(name for expert in experts for name in expert.updates))
+    names = tuple(sorted({name for expert in experts for name in expert.updates}, key=_by_number))
     layers = [_compare([expert.updates.get(name) for expert in experts]) for name in names]
     with np.errstate(divide="ignore", invalid="ignore"):
         by_layer = {
@@ -162,6 +162,11 @@ def _compare(updates: Sequence[Update | None]) -> _Layer:
                 if i != j:
                     chances[side].append(max(mine.shape[1], theirs.shape[1]) / mine.shape[0])
     return _Layer(shared, inner, *overlaps, opposed, magnitude, *chances)
+
+
+def _by_number(layer: str) -> list[tuple[int, str]]:
+    """Sorts block 10 after block 9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in layer.split(".")]
 
 
 def _cosine(inner: np.ndarray, known: np.ndarray) -> np.ndarray:

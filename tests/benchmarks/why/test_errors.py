@@ -1,6 +1,5 @@
 """Questions on which two methods differ, from the files of a run."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -36,8 +35,22 @@ def run(tmp_path: Path) -> RunLayout:
     write_examples(layout.examples("headline", "test"), EXAMPLES)
     for method in SCORES:
         summary = Summary(
-            **dict.fromkeys((field.name for field in dataclasses.fields(Summary)), 0)
-            | {"examples_sha256": examples_sha256(EXAMPLES)}
+            task="headline",
+            task_version=1,
+            model=method,
+            base="embedded",
+            base_revision="0123",
+            quantization="nf4",
+            score=0.0,
+            n=len(EXAMPLES),
+            too_long=0,
+            seconds=1.0,
+            peak_bytes=1,
+            answer_tokens=1,
+            tokens_per_second=1.0,
+            parameters=1,
+            examples_sha256=examples_sha256(EXAMPLES),
+            commit=None,
         )
         seed = 2 if method == "xlora" else None
         write_predictions(layout.cell(method, seed, "headline"), predictions(method), summary)

@@ -59,7 +59,7 @@ def test_a_task_that_its_expert_did_not_learn_has_no_transfer():
     transfer = transfer_matrix(index, TASKS)
     assert np.isnan(transfer[:, 1]).all()
     assert not np.isnan(np.delete(transfer, 1, axis=1)).any()
-    with pytest.raises(FinLoraError, match="no score of expert:nwgi"):
+    with pytest.raises(FinLoraError, match="no score of expert:finer on nwgi"):
         transfer_matrix(index, (*TASKS, "nwgi"))
 
 
@@ -82,7 +82,7 @@ def test_the_plots_show_every_pair_once_and_the_p_value(run: RunLayout):
     figure = figures.similarity_against_transfer(geometry, "cosine")
     (dots,) = figure.data
     assert len(dots.x) == 6
-    assert dots.customdata[0][:2] == ("finer", "headline")
+    assert list(dots.customdata[0][:2]) == ["finer", "headline"]
     assert dots.x[0] == geometry.similarity.overall["cosine"][0, 1]
     assert dots.y[1] == pytest.approx((-0.2 + 0.5) / 2)
     test = geometry.tests["cosine"]
@@ -94,4 +94,4 @@ def test_the_plots_show_every_pair_once_and_the_p_value(run: RunLayout):
     lines = figures.similarity_by_layer(geometry, "cosine", "headline").data
     assert [line.name for line in lines] == ["finer", "sentiment", "fpb"]
     assert lines[0].y[3] == geometry.similarity.by_layer["cosine"][3, 1, 0]
-    assert lines[0].x[0] == "0 q_proj"
+    assert list(lines[0].x[:2]) == ["0 down_proj", "0 up_proj"]

@@ -158,3 +158,16 @@ def test_a_rank_that_is_not_used_is_no_direction():
 def test_one_expert_has_nobody_to_be_compared_with(folders: dict[str, Path]):
     with pytest.raises(FinLoraError, match="two or more experts"):
         measure_similarity({"plain": folders["plain"]})
+
+
+def test_blocks_are_in_the_order_of_their_numbers(
+    make_expert: Callable[..., Path], make_tiny_llama: Callable[..., LlamaForCausalLM]
+):
+    deep = {
+        name: make_expert(
+            name, seed=seed, model=make_tiny_llama(num_hidden_layers=11), target_modules=["q_proj"]
+        )
+        for seed, name in enumerate(("a", "b"))
+    }
+    layers = measure_similarity(deep).layers
+    assert layers == tuple(f"model.layers.{block}.self_attn.q_proj" for block in range(11))

@@ -76,13 +76,16 @@ def test_choices_find_the_questions_that_differ(invented_run: RunLayout, monkeyp
     )
     choices, shown = error_browser(invented_run, make_methods(tasks, (0, 1)), tasks).children
     assert "<b>X-LoRA</b> is better on" in shown.value
+    assert "<b>Oracle</b> on" in shown.value
+    task, _, second = choices.children
+    second.value = "base"
+    assert "<b>Base</b> on 0" in shown.value
     assert "xbrl_tags" in shown.value
-    choices.children[0].value = "finer"
+    task.value = "finer"
     assert "xbrl_tags" not in shown.value
-    before = shown.value
-    choices.children[2].value = "base"
-    assert "<b>Base</b> on" in shown.value
-    assert shown.value != before
+    assert "finer" in shown.value
+    assert "multitask" in dict(map(reversed, second.options))
+    assert "svd" not in dict(map(reversed, second.options))
 
 
 def test_without_ipywidgets_it_says_what_to_install(
