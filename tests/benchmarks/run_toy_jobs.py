@@ -1,4 +1,4 @@
-"""Runs twelve slow toy jobs in the folder that is given: a process for a test to kill."""
+"""Runs twelve slow toy jobs in the folder that is given, on Ray if asked: a process for a test to kill."""
 
 import sys
 from functools import partial
@@ -7,6 +7,8 @@ from pathlib import Path
 from toy_jobs import Counter, write
 
 from finlora.benchmarks.pool import Job, run_jobs
+from finlora.benchmarks.process_crew import ProcessCrew
+from finlora.benchmarks.ray_crew import LOCAL, RayCrew
 
 
 def main() -> None:
@@ -21,7 +23,13 @@ def main() -> None:
         )
         for index in range(12)
     ]
-    run_jobs(jobs, make_state=partial(Counter, str(folder)), workers=2, log_folder=folder / "log")
+    run_jobs(
+        jobs,
+        make_state=partial(Counter, str(folder)),
+        workers=2,
+        log_folder=folder / "log",
+        hire=partial(RayCrew, LOCAL) if "ray" in sys.argv else ProcessCrew,
+    )
 
 
 if __name__ == "__main__":
