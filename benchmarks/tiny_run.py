@@ -23,9 +23,9 @@ TINY_BUDGET = Budget(
     router_examples=60,
     routing_examples=8,
     answer_batch_size=16,
-    expert=ExpertSettings(max_steps=50, batch_size=8, learning_rate=5e-3),
+    expert=ExpertSettings(max_steps=25, batch_size=8, learning_rate=5e-3),
     router=RouterTrainingSettings(
-        max_steps=2, batch_size=8, task_temperature=100.0, label_steps=150, label_weight=0.5
+        max_steps=2, batch_size=8, task_temperature=100.0, label_steps=100, label_weight=0.5
     ),
     routers={XLORA: RouterPlan(router=XLoRASettings(depth=2, width=128, dropout=0.0, context_width=48))},
 )
