@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..experts.errors import FinLoraError
 from ..experts.settings import ExpertSettings
 from ..moe.mode import EXACT, Mode
-from ..router.settings import RouterTrainingSettings, XLoRASettings
-from .methods import LAST_TRUNK, ROUTERS, XLORA
+from ..router.settings import PhatgooseSettings, RouterTrainingSettings, XLoRASettings
+from .methods import FURTHER, LAST_TRUNK, ROUTERS, XLORA
+from .methods.multitasks import CATEGORY, MULTITASK
+from .methods.routers import ADDED, RANDOM
+from .protocols import IN_DISTRIBUTION, PROTOCOLS
+
+VARIANTS = (
+    CATEGORY,
+    ADDED,
+    RANDOM,
+    "xlora_token",
+    "multitask_rank",
+    "multitask_sampled",
+    "linear",
+    "dare",
+    "arrow_matrices",
+)
+"""Methods that differ from another one in one setting, or are told what cannot be told without an expert."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +63,20 @@ class Budget:
     """How routers are trained."""
     routers: Mapping[str, RouterPlan] = field(default_factory=lambda: {XLORA: RouterPlan()})
     """The mixture of each method that has a router; all others are compared with `xlora`."""
+    further: tuple[str, ...] = ()
+    """Methods that are compared beside base, experts, uniform average, multi-task adapter and oracle."""
+    gates: PhatgooseSettings = field(default_factory=PhatgooseSettings)
+    """How gates inside the layers are trained."""
+    merge_examples: int = 20
+    """Training examples of each task from which merges learn their weights."""
+    protocols: tuple[str, ...] = (IN_DISTRIBUTION,)
+    """Ways in which all methods are asked."""
+    foreign_text: bool = False
+    """Whether methods also read text that belongs to no task."""
+    only_in_distribution: tuple[str, ...] = VARIANTS
+    """Methods that are not trained anew for protocols that leave experts out."""
+    not_task_by_task: tuple[str, ...] = (MULTITASK,)
+    """Methods that, of these protocols, are trained anew only where whole categories are left out."""
 
     def expert_settings(self, task: str) -> ExpertSettings:
         """How the expert of one task is trained."""
@@ -69,6 +100,16 @@ class Budget:
                 f"Budget.routers has {', '.join(self.routers) or 'nothing'}; it needs {XLORA} and may have "
                 f"{', '.join(ROUTERS)}."
             )
+        for field_name, known in (
+            ("further", FURTHER),
+            ("protocols", PROTOCOLS),
+            ("only_in_distribution", {**FURTHER, **ROUTERS}),
+            ("not_task_by_task", {**FURTHER, **ROUTERS, MULTITASK: None}),
+        ):
+            if unknown := sorted(set(getattr(self, field_name)) - set(known)):
+                raise FinLoraError(
+                    f"Budget.{field_name} names {', '.join(unknown)}; known are {', '.join(known)}."
+                )
 
 
 # Routers look back: from a token's own hidden state alone no router tells the four XBRL tasks apart, because
@@ -129,9 +170,6 @@ def with_single_passes(budget: Budget, depth: int) -> Budget:
     """
     router = budget.routers[XLORA].router
     prompt = Mode(name="prompt")
-    # From validation questions: early states hold a token and little of what came before, so the router has
-    # to find the instruction itself. With the shape and steps of the others, seeds ended 50 to 76.
-    early = replace(router, width=2 * router.width, context_width=2 * router.context_width)
     plans = {
         XLORA: budget.routers[XLORA],
         "previous": RouterPlan(router=router, mode=Mode(name="previous")),
@@ -139,6 +177,82 @@ def with_single_passes(budget: Budget, depth: int) -> Budget:
         "prompt_top2": RouterPlan(router=replace(router, top_k=2), mode=prompt),
     }
     for block in range(min(depth, LAST_TRUNK + 1)):
-        trunk = Mode(name="trunk", block=block)
-        plans[f"trunk_{block}"] = RouterPlan(router=early, mode=trunk, label_steps=TRUNK_LABEL_STEPS)
+        plans[f"trunk_{block}"] = trunk_plan(router, block)
     return replace(budget, routers=plans)
+
+
+def trunk_plan(router: XLoRASettings, block: int) -> RouterPlan:
+    """A mixture of mode trunk, with a router twice as large as that of the exact one.
+
+    From validation questions: early states hold a token and little of what came before, so the router has to
+    find the instruction itself. With the shape and steps of the others, seeds ended 50 to 76.
+    """
+    early = replace(router, width=2 * router.width, context_width=2 * router.context_width)
+    return RouterPlan(router=early, mode=Mode(name="trunk", block=block), label_steps=TRUNK_LABEL_STEPS)
+
+
+def with_everything(budget: Budget) -> Budget:
+    """Compare all methods, in all protocols.
+
+    Where experts are left out, everything that learns has to learn again; there the methods that differ from
+    X-LoRA in one setting stay out, what is told the category of a task has none to be told, and multi-task
+    adapters, each as long to train as all experts, are trained for each category only.
+    """
+    router = budget.routers[XLORA].router
+    prompt = Mode(name="prompt")
+    plans = budget.routers | {
+        "xlora_top2": RouterPlan(router=replace(router, top_k=2, renormalize="sum")),
+        "xlora_null": RouterPlan(router=replace(router, null_expert=True)),
+        "xlora_shared": RouterPlan(router=replace(router, per_module=False)),
+        "previous": RouterPlan(router=router, mode=Mode(name="previous")),
+        "prompt": RouterPlan(router=router, mode=prompt),
+        "trunk_0": trunk_plan(router, 0),
+    }
+    variants = [name for name in plans if name not in (XLORA, "trunk_0")]
+    return replace(
+        budget,
+        routers=plans,
+        further=tuple(FURTHER),
+        protocols=tuple(PROTOCOLS),
+        foreign_text=True,
+        only_in_distribution=tuple(dict.fromkeys([*VARIANTS, *variants])),
+        not_task_by_task=(MULTITASK, "trunk_0"),
+    )
+
+
+def with_further(budget: Budget, further: Sequence[str], protocols: Sequence[str]) -> Budget:
+    """Compare these methods too, and ask in these protocols too."""
+    return replace(
+        budget,
+        further=tuple(dict.fromkeys([*budget.further, *further])),
+        protocols=tuple(dict.fromkeys([*budget.protocols, *protocols])),
+    )
+
+
+def budget_from_dict(values: Mapping[str, Any]) -> Budget:
+    """Build a budget from what `dataclasses.asdict` and JSON made of it.
+
+    Raises:
+        KeyError, TypeError: Settings are missing or unknown.
+    """
+    plans = {
+        name: RouterPlan(
+            router=XLoRASettings(**plan["router"]),
+            mode=Mode(**plan["mode"]),
+            label_steps=plan["label_steps"],
+        )
+        for name, plan in values["routers"].items()
+    }
+    return Budget(
+        **_with_tuples(values)
+        | {
+            "expert": ExpertSettings(**_with_tuples(values["expert"])),
+            "router": RouterTrainingSettings(**values["router"]),
+            "gates": PhatgooseSettings(**values["gates"]),
+            "routers": plans,
+        }
+    )
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..experts.errors import FinLoraError
 
@@ -55,6 +55,7 @@ class DeadWorkerError(Exception):
         self.worker = worker
 
 
+@runtime_checkable
 class Crew(Protocol):
     """Workers, numbered from 0, of which each does one job at a time."""
 
@@ -77,6 +78,7 @@ class Crew(Protocol):
         ...
 
 
+@runtime_checkable
 class Hire(Protocol):
     """Starts a crew."""
 

@@ -24,16 +24,21 @@ from ..experts.provenance import examples_sha256
 from ..experts.tasks import Example, get_task, write_examples
 from ..experts.tasks.sampling import sample_groups
 from ..experts.tasks.suites import Suite, get_suite
-from .budgets import BUDGETS, Budget, with_single_passes
-from .jobs import Workshop, plan_jobs, training_jobs
+from .budgets import BUDGETS, Budget, with_everything, with_further, with_single_passes
+from .cells import read_cells
+from .comparison import Comparison
+from .costs import compute_costs, read_job_costs
+from .foreign_text import foreign_results
+from .jobs import plan_jobs, plan_questions, readers_of_foreign_text, training_jobs
 from .layout import SPLITS, RunLayout
 from .pool import Finished, Job, run_jobs
 from .process_crew import ProcessCrew
 from .ray_crew import LOCAL, RayCrew
 from .report import build_report
-from .results import write_results
+from .results import IN_DISTRIBUTION, Result, write_results, write_table
 from .run_config import RunConfig, claim
-from .scoring import compute_results, read_cells, read_job_costs
+from .scoring import compute_results
+from .workshop import Workshop
 
 RESAMPLES = 10_000
 BYTES_FOR_A_WORKER = 2 * 2**30
@@ -49,7 +54,7 @@ def benchmark(
     router_seeds: Sequence[int] = (0, 1, 2),
     seed: int = 0,
     budget: Budget | None = None,
-    single_passes: bool = False,
+    comparison: Comparison | None = None,
     runs: Path = Path("runs"),
     workers: int | None = None,
     ray: str | None = None,
@@ -65,7 +70,7 @@ def benchmark(
         router_seeds: Seeds of the routers, one router each.
         seed: Seed of experts, samples and bootstrap.
         budget: Sizes and settings; the suite's by default.
-        single_passes: Whether to compare the modes that pass once over the weights too.
+        comparison: Methods, protocols and expert seeds beside those of every benchmark; by default none.
         runs: Folder of all runs.
         workers: Number of processes; by default one on CUDA, else one a core as far as memory goes. The
             scores do not depend on it.
@@ -86,7 +91,8 @@ def benchmark(
         quantization=quantization,
         router_seeds=tuple(router_seeds),
         seed=seed,
-        budget=_with_modes(budget or BUDGETS[suite], base) if single_passes else budget or BUDGETS[suite],
+        comparison=comparison or Comparison(),
+        budget=budget or BUDGETS[suite],
     )
     layout = RunLayout(runs / (name or suite))
     layout.folder.mkdir(parents=True, exist_ok=True)
@@ -100,8 +106,13 @@ def benchmark(
     return layout
 
 
-def _with_modes(budget: Budget, base: str) -> Budget:
-    return with_single_passes(budget, load_config(base).get_text_config(decoder=True).num_hidden_layers)
+def _to_compare(budget: Budget, comparison: Comparison, base: str) -> Budget:
+    if comparison.compare == "everything":
+        budget = with_everything(budget)
+    elif comparison.compare == "single_passes":
+        depth = load_config(base).get_text_config(decoder=True).num_hidden_layers
+        budget = with_single_passes(budget, depth)
+    return with_further(budget, comparison.further, comparison.protocols)
 
 
 def _lock(layout: RunLayout) -> filelock.AcquireReturnProxy:
@@ -116,23 +127,47 @@ def _lock(layout: RunLayout) -> filelock.AcquireReturnProxy:
 def summarize(layout: RunLayout, config: RunConfig) -> None:
     """Compute the numbers of a run whose jobs are done, and write its report."""
     shutil.rmtree(layout.hidden_states, ignore_errors=True)
-    methods = config.methods
     scalings = {
         str(seed): json.loads(layout.scalings(seed).read_text(encoding="utf-8"))
         for seed in config.router_seeds
     }
     write_json(layout.routing, {"experts": list(config.tasks), "seeds": scalings})
-    results = compute_results(
-        read_cells(layout, methods, config.tasks),
-        methods,
-        config.tasks,
-        read_job_costs(layout, training_jobs(config)),
-        seed=config.seed,
-        resamples=config.resamples,
-        config_hash=config.hash,
-    )
+    results = all_results(layout, config)
     write_results(layout.results, results)
+    write_table(layout.results_csv, results)
     build_report(layout)
+
+
+def all_results(layout: RunLayout, config: RunConfig) -> list[Result]:
+    """Compute all numbers of a run from the stored answers, protocol by protocol.
+
+    Raises:
+        FinLoraError: A file of the run is missing or malformed.
+    """
+    results: list[Result] = []
+    for protocol in config.protocols:
+        methods = {name: config.methods[name] for name in config.compared_in(protocol)}
+        cells = read_cells(
+            layout,
+            methods,
+            config.tasks,
+            protocol=protocol,
+            expert_seeds=config.expert_seeds_of(protocol),
+        )
+        results += compute_results(
+            cells, methods, seed=config.seed, resamples=config.resamples, config_hash=config.hash
+        )
+        if protocol.name == IN_DISTRIBUTION:
+            trainings = [job.name for job in training_jobs(layout, config, plan_questions(config))]
+            results += compute_costs(cells, methods, read_job_costs(layout, trainings), config.hash)
+    if readers := readers_of_foreign_text(config):
+        readings = {
+            name: [layout.foreign(name, seed) for seed in method.seeds] for name, method in readers.items()
+        }
+        results += foreign_results(
+            readings, seed=config.seed, resamples=config.resamples, config_hash=config.hash
+        )
+    return results
 
 
 def default_workers() -> int:
@@ -151,6 +186,7 @@ def _resolve(
     quantization: str,
     router_seeds: tuple[int, ...],
     seed: int,
+    comparison: Comparison,
     budget: Budget,
 ) -> tuple[RunConfig, dict[tuple[str, str], list[Example]]]:
     if quantization not in QUANTIZATIONS:
@@ -161,6 +197,8 @@ def _resolve(
         )
     if not router_seeds or len(set(router_seeds)) != len(router_seeds):
         raise FinLoraError("Give at least one router seed, each once.")
+    if len({seed, *comparison.more_expert_seeds}) != 1 + len(comparison.more_expert_seeds):
+        raise FinLoraError(f"Further expert seeds must differ from each other and from the seed {seed}.")
     limits = {"train": budget.train_examples, "test": budget.test_examples}
     examples = {
         (task, split): sample_groups(suite.examples(task, split), limits[split], seed)
@@ -189,8 +227,10 @@ def _resolve(
         quantization=quantization,
         seed=seed,
         router_seeds=router_seeds,
+        more_expert_seeds=comparison.more_expert_seeds,
+        compare=comparison.compare,
         resamples=RESAMPLES,
-        budget=budget,
+        budget=_to_compare(budget, comparison, base),
         data=data,
     )
     return config, examples

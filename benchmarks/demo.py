@@ -7,7 +7,7 @@ from pathlib import Path
 from .cross_task import benchmark
 from .findings import headline
 from .layout import RunLayout
-from .report import Findings
+from .report_data import Findings
 
 
 def demo(*, runs: Path = Path("runs"), workers: int | None = None) -> RunLayout:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from ..experts.base_model import Base, load_base
 from ..experts.errors import FinLoraError
 from ..experts.provenance import examples_sha256, source_commit
 from ..experts.tasks import Example, Task, get_task, read_examples
-from .measure import measured
+from .measure import Cost, measured
 from .models import identify, open_model
 from .predictions import Prediction, Summary, write_predictions
 
@@ -69,6 +70,7 @@ def evaluate_model(
     label: str,
     batch_size: int = 32,
     progress: Callable[[int], object] | None = None,
+    prompts: Sequence[str] | None = None,
 ) -> tuple[list[Prediction], Summary]:
     """Answer and score examples with a model that stands on `base`.
 
@@ -80,16 +82,71 @@ def evaluate_model(
         label: Name of the model in the summary.
         batch_size: Most prompts answered at once.
         progress: Called after each batch with its number of prompts.
+        prompts: What the model reads instead of the examples' contexts, one for each.
     """
     with measured() as cost:
         answers = answer(
             model,
             base.tokenizer,
-            [example.context for example in examples],
+            [example.context for example in examples] if prompts is None else prompts,
             max_new_tokens=task.max_new_tokens,
             batch_size=batch_size,
             progress=progress,
         )
+    return _evaluation(model, base, task, examples, answers, cost, label=label)
+
+
+def evaluate_together(
+    model: torch.nn.Module,
+    base: Base,
+    examples_by_task: Sequence[tuple[Task, Sequence[Example]]],
+    *,
+    label: str,
+    batch_size: int = 32,
+) -> dict[str, tuple[list[Prediction], Summary]]:
+    """Answer the examples of several tasks in batches in which they are mixed.
+
+    Args:
+        model: Anything with `generate`.
+        base: The base below it.
+        examples_by_task: What is asked. An answer is as long as its task allows, whatever shares its batch.
+        label: Name of the model in the summaries.
+        batch_size: Most prompts answered at once.
+
+    Returns:
+        What `evaluate_model` returns, by task; time is shared out by number of examples.
+    """
+    rows = [(task, example) for task, examples in examples_by_task for example in examples]
+    with measured() as cost:
+        answers = answer(
+            model,
+            base.tokenizer,
+            [example.context for _, example in rows],
+            max_new_tokens=[task.max_new_tokens for task, _ in rows],
+            batch_size=batch_size,
+        )
+    evaluations, start = {}, 0
+    for task, examples in examples_by_task:
+        end = start + len(examples)
+        own = Answers(
+            answers.texts[start:end], [index - start for index in answers.too_long if start <= index < end]
+        )
+        share = replace(cost, seconds=cost.seconds * len(examples) / len(rows))
+        evaluations[task.name] = _evaluation(model, base, task, examples, own, share, label=label)
+        start = end
+    return evaluations
+
+
+def _evaluation(
+    model: torch.nn.Module,
+    base: Base,
+    task: Task,
+    examples: Sequence[Example],
+    answers: Answers,
+    cost: Cost,
+    *,
+    label: str,
+) -> tuple[list[Prediction], Summary]:
     predictions = _score(answers, task, examples)
     tokens = count_answer_tokens(base.tokenizer, predictions)
     summary = Summary(

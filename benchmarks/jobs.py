@@ -1,258 +1,220 @@
-"""The jobs of a benchmark run: train experts, multi-task adapter, routers; answer; look at routers."""
+"""The plan of a benchmark run: which jobs there are, and which need which."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from ..experts.adapter import METADATA_FILE
-from ..experts.atomic_write import write_json
-from ..experts.base_model import Base, load_base
 from ..experts.run_folder import is_finished
-from ..experts.settings import ExpertSettings
-from ..experts.tasks import Example, get_task, read_examples
-from ..experts.tasks.sampling import sample_groups
-from ..experts.train import train_expert
-from ..moe.checkpoint import MIXTURE_FILE, save_mixture
-from ..router import load_mixture
-from ..router.train import RESULT_FILE, new_mixture, train_router
-from .evaluate import evaluate_model
-from .layout import RunLayout
+from ..moe.checkpoint import MIXTURE_FILE
+from ..router.train import RESULT_FILE
+from .answering_steps import (
+    answer_cell,
+    answer_together,
+    assemble_mixture,
+    choose_experts,
+    look_at_router,
+    read_foreign,
+)
+from .crew import Job
+from .layout import EXPERT_PREFIX, OF_ONE_EXPERT, RunLayout
 from .measure import measured
-from .methods import XLORA, Method, expert_job, router_job
-from .pool import Job
-from .predictions import write_predictions
-from .routing import mean_scalings
+from .methods import XLORA, Method, expert_part, router_part
+from .methods.multitasks import PLANS
 from .run_config import RunConfig
+from .scope import WHOLE, Scope
+from .training_steps import (
+    add_task_expert,
+    merge,
+    train_multitask,
+    train_seed_router,
+    train_task_expert,
+    train_task_gate,
+)
+from .workshop import Workshop
 
-MULTITASK = "multitask"
-
-
-@dataclass
-class Workshop:
-    """What a worker keeps from job to job.
-
-    Attributes:
-        layout: The run's folder.
-        config: Its configuration.
-    """
-
-    layout: RunLayout
-    config: RunConfig
-
-    @cached_property
-    def base(self) -> Base:
-        """The base, loaded once; every job leaves it as it was."""
-        return load_base(self.config.base, self.config.quantization)
-
-    @cached_property
-    def methods(self) -> dict[str, Method]:
-        """The run's methods."""
-        return self.config.methods
-
-    def examples(self, task: str, split: str) -> list[Example]:
-        """Examples of one split of a task, as stored in the run's folder."""
-        return read_examples(self.layout.examples(task, split))
+ORDER = (*PLANS, "categories", "experts", "routers", "added", "gates", "merges")
+"""Kinds of trained parts, the longest and most needed first."""
+Asked = dict[Scope, dict[str, list[str]]]
+"""For each scope and method, the tasks that it is asked."""
 
 
 def plan_jobs(layout: RunLayout, config: RunConfig) -> list[Job]:
-    """All jobs of a run, the longest and most needed first.
-
-    The multi-task adapter takes as long as all experts together, so it starts first, beside them.
-    """
-    experts = tuple(expert_job(task) for task in config.tasks)
-    jobs = [_training_job(layout, MULTITASK, train_multitask)]
-    jobs += [_training_job(layout, expert_job(task), train_task_expert, task=task) for task in config.tasks]
-    jobs += [
-        _training_job(
-            layout,
-            router_job(method, seed),
-            train_seed_router,
-            needs=experts,
-            result=RESULT_FILE,
-            method=method,
-            seed=seed,
-        )
-        for method in config.budget.routers
-        for seed in config.router_seeds
-    ]
-    for method in config.methods.values():
-        jobs += _answering_jobs(layout, config, method)
+    """All jobs of a run, each after those that it needs."""
+    asked = plan_questions(config)
+    jobs = training_jobs(layout, config, asked)
+    for scope, by_method in asked.items():
+        methods = config.methods_without(scope.without)
+        for name, tasks in by_method.items():
+            jobs += _answering_jobs(layout.within(scope), config, methods[name], tasks)
     for seed in config.router_seeds:
+        router = (router_part(XLORA, seed),)
         path = layout.scalings(seed)
-        jobs.append(
-            _job(f"scalings/{seed}", path.exists, look_at_router, (router_job(XLORA, seed),), seed=seed)
-        )
-    first = router_job(XLORA, config.router_seeds[0])
-    jobs.append(_job("mixture", (layout.mixture / MIXTURE_FILE).exists, assemble_mixture, (first,)))
-    return jobs
+        jobs.append(_job(f"scalings/{seed}", path.exists, look_at_router, router, scope=WHOLE, seed=seed))
+    jobs += _foreign_jobs(layout, config)
+    first = (router_part(XLORA, config.router_seeds[0]),)
+    jobs.append(_job("mixture", (layout.mixture / MIXTURE_FILE).exists, assemble_mixture, first))
+    # The base answers alike in all scopes. Rules come last, since they need the experts' answers.
+    different = {job.name: job for job in reversed(jobs)}
+    return sorted(reversed(different.values()), key=_chooses)
 
 
-def training_jobs(config: RunConfig) -> list[str]:
-    """Names of the jobs that train something."""
-    routers = [router_job(method, seed) for method in config.budget.routers for seed in config.router_seeds]
-    return [MULTITASK, *map(expert_job, config.tasks), *routers]
+def readers_of_foreign_text(config: RunConfig) -> dict[str, Method]:
+    """The methods that read text of no task: those that are one model for all tasks."""
+    if not config.budget.foreign_text:
+        return {}
+    return {name: method for name, method in config.methods.items() if method.is_one_model}
 
 
-def train_task_expert(workshop: Workshop, *, task: str) -> None:
-    """Train the expert of one task."""
-    train_expert(
-        task,
-        workshop.examples(task, "train"),
-        workshop.base,
-        workshop.layout.expert(task),
-        dataclasses.replace(workshop.config.budget.expert_settings(task), seed=workshop.config.seed),
-        task_version=get_task(task).version,
+def _foreign_jobs(layout: RunLayout, config: RunConfig) -> Iterator[Job]:
+    for name, method in readers_of_foreign_text(config).items():
+        for seed in method.seeds:
+            path = layout.foreign(name, seed)
+            needs = tuple(layout.job(part) for part in method.needs(seed, config.tasks[0]))
+            job = "/".join(path.relative_to(layout.folder).with_suffix("").parts)
+            yield _job(job, path.exists, read_foreign, needs, method=name, seed=seed)
+
+
+def _chooses(job: Job) -> bool:
+    assert isinstance(job.action, partial)
+    return job.action.keywords["step"] is choose_experts
+
+
+def plan_questions(config: RunConfig) -> Asked:
+    """Which method is asked what in which scope, by all protocols of a run."""
+    asked: dict[Scope, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for protocol in config.protocols:
+        names = config.compared_in(protocol)
+        experts = [name for name in config.methods if name.startswith(EXPERT_PREFIX)]
+        for expert_seed in config.expert_seeds_of(protocol):
+            for task in protocol.asked(config.tasks):
+                scope = dataclasses.replace(protocol.scope_of(task, config.tasks), expert_seed=expert_seed)
+                # Rules and the oracle answer with the experts' answers to these very questions.
+                replayed = experts if scope.asking and not protocol.in_one_batch else []
+                for name in dict.fromkeys([*names, *replayed]):
+                    if task not in asked[scope][name]:
+                        asked[scope][name].append(task)
+    return asked
+
+
+def training_jobs(layout: RunLayout, config: RunConfig, asked: Asked) -> list[Job]:
+    """Jobs of the experts and of all else that methods need for what they are asked."""
+    wanted: dict[str, tuple[Scope, str]] = {}
+    for scope, by_method in asked.items():
+        methods = config.methods_without(scope.without)
+        run = layout.within(scope.training)
+        for task in config.tasks:
+            wanted[run.job(expert_part(task))] = (scope.experts, expert_part(task))
+        for name, tasks in by_method.items():
+            for part in _parts(methods[name], tasks):
+                owner = scope.experts if part.startswith(OF_ONE_EXPERT) else scope.training
+                wanted[run.job(part)] = (owner, part)
+                if part.startswith("added/"):
+                    before, router = _before_adding(owner, part)
+                    wanted[run.within(before).job(router)] = (before, router)
+    in_order = sorted(wanted.values(), key=lambda one: (ORDER.index(one[1].split("/")[0]), one[0].without))
+    return [_training_job(layout.within(scope), config, part) for scope, part in in_order]
+
+
+def _parts(method: Method, tasks: Sequence[str]) -> Iterator[str]:
+    for seed in method.seeds:
+        for task in tasks:
+            yield from method.needs(seed, task)
+
+
+def _training_job(run: RunLayout, config: RunConfig, part: str) -> Job:
+    kind, *names = part.split("/")
+    experts = tuple(run.job(expert_part(task)) for task in config.tasks if task not in run.scope.without)
+    step: Callable[..., None] = train_multitask
+    needs: tuple[str, ...] = ()
+    result, arguments = METADATA_FILE, {"part": part}
+    if kind == "experts":
+        step, arguments = train_task_expert, {"task": names[0]}
+    elif kind == "merges":
+        step, needs = merge, experts
+    elif kind == "gates":
+        step, needs, result = train_task_gate, (run.job(expert_part(names[0])),), RESULT_FILE
+        arguments = {"task": names[0]}
+    elif kind == "added":
+        before, router = _before_adding(run.scope, part)
+        step, result = add_task_expert, RESULT_FILE
+        needs = (*experts, run.within(before).job(router))
+        arguments = {"task": names[0], "seed": int(names[1])}
+    elif kind == "routers":
+        step, needs, result = train_seed_router, experts, RESULT_FILE
+        arguments = {"method": names[0], "seed": int(names[1])}
+    return _job(
+        run.job(part),
+        partial(is_finished, run.part(part), result=result),
+        step,
+        needs,
+        scope=run.scope,
+        **arguments,
     )
 
 
-def train_multitask(workshop: Workshop) -> None:
-    """Train one adapter on the examples of all tasks."""
-    config = workshop.config
-    by_task = [
-        (workshop.examples(task, "train"), config.budget.expert_settings(task)) for task in config.tasks
-    ]
-    settings = multitask_settings(config.budget.expert, len(config.tasks))
-    train_expert(
-        MULTITASK,
-        multitask_examples(by_task, config.seed),
-        workshop.base,
-        workshop.layout.multitask,
-        dataclasses.replace(settings, seed=config.seed),
+def _before_adding(scope: Scope, part: str) -> tuple[Scope, str]:
+    """Scope and name of the router to which `added/TASK/SEED` adds an expert."""
+    _, task, seed = part.split("/")
+    return dataclasses.replace(scope, without=(task,)), router_part(XLORA, seed)
+
+
+def _answering_jobs(run: RunLayout, config: RunConfig, method: Method, tasks: Sequence[str]) -> Iterator[Job]:
+    together = method.rule is not None or run.scope.asking == "mixed_batches"
+    for seed in method.seeds:
+        if together:
+            yield _joint_job(run, config, method, seed, tuple(tasks))
+        else:
+            yield from (_single_job(run, method, seed, task) for task in tasks if method.open is not None)
+
+
+def _single_job(run: RunLayout, method: Method, seed: int | None, task: str) -> Job:
+    return _job(
+        _cell_job(run, method.name, seed, task),
+        run.cell(method.name, seed, task).exists,
+        answer_cell,
+        tuple(run.job(part) for part in method.needs(seed, task)),
+        scope=run.scope,
+        method=method.name,
+        seed=seed,
+        task=task,
     )
 
 
-def multitask_settings(settings: ExpertSettings, task_count: int) -> ExpertSettings:
-    """The experts' recipe for one adapter with the parameters, steps and scale of all of them together.
-
-    Where experts train for a number of steps, it runs once through what `multitask_examples` lays out.
-    """
-    growth = math.sqrt(task_count) if settings.method == "rslora" else task_count
-    return dataclasses.replace(
-        settings,
-        rank=settings.rank * task_count,
-        alpha=settings.alpha * growth,
-        max_steps=None,
-        epochs=settings.epochs if settings.max_steps is None else 1.0,
-    )
-
-
-def multitask_examples(
-    by_task: Sequence[tuple[Sequence[Example], ExpertSettings]], seed: int
-) -> list[Example]:
-    """The examples of all tasks, each task as often as its own expert sees it.
-
-    Drawn in proportion to their number instead, a task with few examples would hardly be seen, and the
-    adapter would be weaker than it has to be.
-
-    Args:
-        by_task: Examples of each task and the settings of its expert.
-        seed: Determines which ones are drawn.
-    """
-    order = random.Random(seed)
-    drawn: list[Example] = []
-    for examples, settings in by_task:
-        if settings.max_steps is None:
-            drawn += examples
-            continue
-        seen = settings.max_steps * settings.batch_size * settings.gradient_accumulation
-        passes = -(-seen // len(examples))
-        shuffled = [one for _ in range(passes) for one in order.sample(examples, len(examples))]
-        drawn += shuffled[:seen]
-    return drawn
-
-
-def train_seed_router(workshop: Workshop, *, method: str, seed: int) -> None:
-    """Train one method's X-LoRA router of one seed on all tasks, experts and base frozen."""
-    config, layout = workshop.config, workshop.layout
-    experts = {task: layout.expert(task) for task in config.tasks}
-    examples = {
-        task: sample_groups(workshop.examples(task, "train"), config.budget.router_examples, config.seed)
-        for task in config.tasks
-    }
-    plan = config.budget.routers[method]
-    steps = config.budget.router.label_steps if plan.label_steps is None else plan.label_steps
-    train_router(
-        new_mixture(workshop.base, experts, plan.router, seed=seed, mode=plan.mode),
-        examples,
-        layout.router(method, seed),
-        dataclasses.replace(config.budget.router, seed=seed, label_steps=steps),
-        cache_folder=layout.hidden_states,
-    )
-
-
-def answer_cell(workshop: Workshop, *, method: str, seed: int | None, task: str) -> None:
-    """Let one method answer the test questions of one task."""
-    layout, base = workshop.layout, workshop.base
-    open_method = workshop.methods[method].open
-    if open_method is None:
-        raise ValueError(f"{method} has no answers of its own")
-    with open_method(layout, base, seed) as model:
-        predictions, summary = evaluate_model(
-            model,
-            base,
-            get_task(task),
-            workshop.examples(task, "test"),
-            label=method if seed is None else f"{method}:{seed}",
-            batch_size=workshop.config.budget.answer_batch_size,
-        )
-    write_predictions(layout.cell(method, seed, task), predictions, summary)
-
-
-def look_at_router(workshop: Workshop, *, seed: int) -> None:
-    """Average the scalings of one router over test questions of every task."""
-    mixture = load_mixture(workshop.layout.router(XLORA, seed), base=workshop.base)
-    limit = workshop.config.budget.routing_examples
-    maps = {
-        task: mean_scalings(mixture, workshop.base.tokenizer, workshop.examples(task, "test")[:limit])
-        for task in workshop.config.tasks
-    }
-    path = workshop.layout.scalings(seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(
-        path, {tokens: {task: one[tokens] for task, one in maps.items()} for tokens in ("prompt", "answer")}
-    )
-
-
-def assemble_mixture(workshop: Workshop) -> None:
-    """Save the mixture with the first router where users look for it."""
-    first = workshop.layout.router(XLORA, workshop.config.router_seeds[0])
-    save_mixture(load_mixture(first, base=workshop.base), workshop.layout.mixture)
-
-
-def _answering_jobs(layout: RunLayout, config: RunConfig, method: Method) -> list[Job]:
-    if method.open is None:
-        return []
-    return [
-        _job(
-            "/".join(layout.cell(method.name, seed, task).relative_to(layout.folder).with_suffix("").parts),
-            layout.cell(method.name, seed, task).exists,
-            answer_cell,
-            tuple(part.format(seed=seed) for part in method.parts),
-            method=method.name,
-            seed=seed,
-            task=task,
-        )
-        for seed in method.seeds
-        for task in config.tasks
-    ]
-
-
-def _training_job(
-    layout: RunLayout,
-    name: str,
-    step: Callable[..., None],
-    *,
-    needs: tuple[str, ...] = (),
-    result: str = METADATA_FILE,
-    **arguments: Any,
+def _joint_job(
+    run: RunLayout, config: RunConfig, method: Method, seed: int | None, tasks: tuple[str, ...]
 ) -> Job:
-    return _job(name, partial(is_finished, layout.folder / name, result=result), step, needs, **arguments)
+    """One job that answers all these tasks."""
+    cells = [run.cell(method.name, seed, task) for task in tasks]
+    if method.rule is None:
+        step = answer_together
+        needs = tuple(run.job(part) for part in method.needs(seed, tasks[0]))
+    else:
+        step = choose_experts
+        experts = [f"{EXPERT_PREFIX}{task}" for task in config.tasks]
+        needs = tuple(_cell_job(run, expert, None, task) for expert in experts for task in tasks)
+    return _job(
+        "/".join(cells[0].parent.relative_to(run.folder).parts),
+        partial(_all_exist, cells),
+        step,
+        needs,
+        scope=run.scope,
+        method=method.name,
+        seed=seed,
+        tasks=tasks,
+    )
+
+
+def _cell_job(run: RunLayout, method: str, seed: int | None, task: str) -> str:
+    return "/".join(run.cell(method, seed, task).relative_to(run.folder).with_suffix("").parts)
+
+
+def _all_exist(paths: Sequence[Any]) -> bool:
+    return all(path.exists() for path in paths)
 
 
 def _job(

@@ -114,6 +114,52 @@ def task_plot(rows: Mapping[str, Sequence[Dot]], *, x_title: str) -> go.Figure:
     return figure
 
 
+def frontier_plot(dots: Sequence[Dot], costs: Sequence[float], *, x_title: str, y_title: str) -> go.Figure:
+    """Quality against cost: one dot a method, named, the cost on a logarithmic axis.
+
+    A line joins the methods that nothing cheaper equals.
+
+    Args:
+        dots: Quality of each method, with its interval.
+        costs: What each costs, above 0.
+        x_title: What the cost is.
+        y_title: What the quality is.
+    """
+    figure = go.Figure()
+    best, steps = float("-inf"), []
+    for cost, dot in sorted(zip(costs, dots, strict=True), key=lambda one: (one[0], -one[1].value)):
+        if dot.value > best:
+            best = dot.value
+            steps.append((cost, dot.value))
+    figure.add_trace(
+        go.Scatter(
+            x=[cost for cost, _ in steps],
+            y=[value for _, value in steps],
+            mode="lines",
+            line={"color": GRID, "width": 3, "shape": "hv"},
+            hoverinfo="skip",
+        )
+    )
+    for cost, dot in zip(costs, dots, strict=True):
+        figure.add_trace(
+            go.Scatter(
+                x=[cost],
+                y=[dot.value],
+                error_y=interval_lines([dot], thickness=2, width=0, colour=dot.colour),
+                mode="markers+text",
+                text=[dot.label],
+                textposition="middle right",
+                textfont={"size": 11, "color": dot.colour},
+                marker={"size": 10, "color": dot.colour},
+                hovertemplate=f"{dot.label}: {dot.value:.1f} at %{{x:,.4g}}<extra></extra>",
+            )
+        )
+    figure.update_layout(**layout(560), showlegend=False)
+    figure.update_xaxes(type="log", title=x_title, gridcolor=GRID)
+    figure.update_yaxes(range=[-3, 108], title=y_title, gridcolor=GRID, zeroline=False)
+    return figure
+
+
 def heat_map(
     values: Sequence[Sequence[float]],
     *,

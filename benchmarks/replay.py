@@ -15,11 +15,11 @@ from ..experts.errors import FinLoraError
 from ..experts.provenance import examples_sha256, source_commit
 from ..experts.tasks import Example, read_examples
 from ..router.selectors import Choice
+from .cells import Cell
 from .evaluate import count_answer_tokens, count_parameters
 from .layout import RunLayout
 from .methods import EXPERT_PREFIX
 from .predictions import Prediction, Summary, read_predictions
-from .scoring import Cell
 
 Choices = Mapping[str, Sequence[Choice]]
 """By task, the expert chosen for each of its test questions, in their order."""
@@ -38,8 +38,15 @@ class StoredAnswers:
     cells: Mapping[str, Mapping[str, Cell]]
 
     @classmethod
-    def read(cls, layout: RunLayout, tasks: Sequence[str]) -> StoredAnswers:
-        """Read the answers of a run whose experts have answered all tasks.
+    def read(
+        cls, layout: RunLayout, tasks: Sequence[str], experts: Sequence[str] | None = None
+    ) -> StoredAnswers:
+        """Read the answers of a run whose experts have answered all these tasks.
+
+        Args:
+            layout: The run, in the scope whose answers are wanted.
+            tasks: What was asked.
+            experts: Who answered; by default the experts of these tasks.
 
         Raises:
             FinLoraError: A file is missing or malformed, or experts answered different questions or stood on
@@ -48,7 +55,7 @@ class StoredAnswers:
         cells = {
             task: {
                 expert: Cell(*read_predictions(layout.cell(f"{EXPERT_PREFIX}{expert}", None, task)))
-                for expert in tasks
+                for expert in experts or tasks
             }
             for task in tasks
         }
@@ -69,7 +76,7 @@ class StoredAnswers:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Names of the tasks, and of the experts."""
+        """Names of the tasks."""
         return tuple(self.cells)
 
     def questions(self, task: str) -> list[Example]:

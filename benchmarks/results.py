@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -10,6 +12,9 @@ from typing import Any
 
 from ..experts.atomic_write import write_text
 from ..experts.errors import FinLoraError
+
+IN_DISTRIBUTION = "in_distribution"
+"""The protocol of results that name none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,10 @@ class Result:
         peak_bytes: Largest memory of the process (CPU) or of the device (CUDA) while answering.
         commit: Commit of the code that answered.
         config_hash: Hash of the run's resolved configuration.
+        protocol: How it was asked.
+        p_value: Of no difference, two-sided.
+        p_adjusted: The same after Holm's correction: over tasks for a difference on one task, over the
+            methods compared for a difference of macro scores.
     """
 
     method: str
@@ -46,6 +55,9 @@ class Result:
     peak_bytes: int | None = None
     commit: str = ""
     config_hash: str = ""
+    protocol: str = IN_DISTRIBUTION
+    p_value: float | None = None
+    p_adjusted: float | None = None
 
 
 def json_lines(records: Iterable[dict[str, Any]]) -> str:
@@ -85,6 +97,15 @@ def write_results(path: Path, results: Iterable[Result]) -> None:
     write_text(path, json_lines(asdict(result) for result in results))
 
 
+def write_table(path: Path, results: Iterable[Result]) -> None:
+    """Write all numbers as comma-separated values with a line of headers."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Result)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(result) for result in results)
+    write_text(path, text.getvalue())
+
+
 def read_results(path: Path) -> list[Result]:
     """Read what `write_results` wrote.
 
@@ -107,19 +128,33 @@ class ResultIndex:
     """Results of one run, found by what they are about."""
 
     def __init__(self, results: Iterable[Result]):
-        self._by_key = {(one.method, one.task, one.metric, one.seed): one for one in results}
+        self._by_key = {(one.method, one.task, one.metric, one.seed, one.protocol): one for one in results}
 
-    def find(self, method: str, task: str, metric: str = "score", seed: int | None = None) -> Result | None:
+    def find(
+        self,
+        method: str,
+        task: str,
+        metric: str = "score",
+        seed: int | None = None,
+        protocol: str = IN_DISTRIBUTION,
+    ) -> Result | None:
         """The result, or None if the run has no such number."""
-        return self._by_key.get((method, task, metric, seed))
+        return self._by_key.get((method, task, metric, seed, protocol))
 
-    def get(self, method: str, task: str, metric: str = "score", seed: int | None = None) -> Result:
+    def get(
+        self,
+        method: str,
+        task: str,
+        metric: str = "score",
+        seed: int | None = None,
+        protocol: str = IN_DISTRIBUTION,
+    ) -> Result:
         """The result.
 
         Raises:
             FinLoraError: The run has no such number.
         """
-        result = self.find(method, task, metric, seed)
+        result = self.find(method, task, metric, seed, protocol)
         if result is None:
             raise FinLoraError(
                 f"These results have no {metric} of {method} on {task}; run the benchmark to its end."

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from ..experts.atomic_write import write_json
 from ..experts.encoding import Encoded, collate, encode_examples, prompt_lengths, token_limit
 from ..experts.tasks import Example
 from ..moe.mixture import MixtureForCausalLM
@@ -62,3 +64,11 @@ def _scalings_of_batch(
     prompt = (batch["attention_mask"] > 0).float() - (batch["labels"] >= 0).float()
     prompt = (prompt - answer).clamp(min=0)
     return scalings.expand(*answer.shape, -1), {"prompt": prompt, "answer": answer}
+
+
+def write_scalings(path: Path, maps: Mapping[str, Mapping[str, list[float]]]) -> None:
+    """Write what `mean_scalings` returned for each task, by kind of token and task."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(
+        path, {tokens: {task: one[tokens] for task, one in maps.items()} for tokens in ("prompt", "answer")}
+    )

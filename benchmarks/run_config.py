@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from ..experts.atomic_write import write_json
 from ..experts.errors import FinLoraError
-from .budgets import Budget
+from .budgets import Budget, budget_from_dict
+from .layout import EXPERT_PREFIX
 from .methods import Method, make_methods
+from .protocols import EvaluationProtocol, get_protocol
+from .results import IN_DISTRIBUTION
+from .scope import Scope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +30,9 @@ class RunConfig:
         base: Name of the base.
         quantization: How the base is stored.
         seed: Seed of experts, samples and bootstrap.
+        more_expert_seeds: Further seeds of experts, with all that stands on them; the samples stay the same.
         router_seeds: Seeds of the routers.
+        compare: Which methods and protocols were asked for.
         resamples: Draws of the bootstrap.
         budget: How much is trained and asked, and with which settings.
         data: For every task its version and, by split, number and hash of its examples.
@@ -38,6 +44,8 @@ class RunConfig:
     quantization: str
     seed: int
     router_seeds: tuple[int, ...]
+    more_expert_seeds: tuple[int, ...] = ()
+    compare: str = "core"
     resamples: int
     budget: Budget
     data: Mapping[str, Mapping[str, Any]]
@@ -49,12 +57,62 @@ class RunConfig:
     @property
     def methods(self) -> dict[str, Method]:
         """The methods that are compared, by name."""
-        return make_methods(self.tasks, self.router_seeds, self.budget.routers)
+        return self.methods_without(())
+
+    def methods_without(self, without: Collection[str]) -> dict[str, Method]:
+        """The methods as they are where the experts of some tasks are left out."""
+        tasks = tuple(task for task in self.tasks if task not in without)
+        return make_methods(tasks, self.router_seeds, self.budget.routers, self.budget.further)
+
+    @property
+    def protocols(self) -> list[EvaluationProtocol]:
+        """The protocols that make sense for the run's tasks."""
+        return [one for one in map(get_protocol, self.budget.protocols) if one.asked(self.tasks)]
+
+    def compared_in(self, protocol: EvaluationProtocol) -> list[str]:
+        """Names of the methods that are asked in a protocol, in the order of reports."""
+        if protocol.name == IN_DISTRIBUTION:
+            return list(self.methods)
+        left_out = self.budget.only_in_distribution if protocol.leaves_out else ()
+        if protocol.task_by_task:
+            left_out += self.budget.not_task_by_task
+        return [
+            method.name
+            for method in self.methods.values()
+            if not method.name.startswith(EXPERT_PREFIX)
+            and method.name not in left_out
+            and (method.is_one_model or not protocol.in_one_batch)
+        ]
+
+    def expert_seeds_of(self, protocol: EvaluationProtocol) -> tuple[int | None, ...]:
+        """The expert seeds of a protocol; all but the first protocol have the run's own alone."""
+        return (None, *self.more_expert_seeds) if protocol.name == IN_DISTRIBUTION else (None,)
+
+    def training_seed(self, scope: Scope) -> int:
+        """Seed of the experts of a scope and of what is trained on them."""
+        return self.seed if scope.expert_seed is None else scope.expert_seed
 
     @property
     def hash(self) -> str:
         """First 12 digits of the SHA-256 of the configuration."""
         return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read the configuration of a run.
+
+    Raises:
+        FinLoraError: The file is missing, or is not of a run of this version.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        names = ("tasks", "router_seeds", "more_expert_seeds")
+        lists = {name: tuple(values[name]) for name in names}
+        return RunConfig(**values | lists | {"budget": budget_from_dict(values["budget"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FinLoraError(
+            f"{path} is no configuration of a benchmark run of this version of FinLoRA ({error})."
+        ) from error
 
 
 @runtime_checkable

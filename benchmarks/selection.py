@@ -12,6 +12,7 @@ from ..experts.atomic_write import write_text
 from ..experts.errors import FinLoraError
 from ..experts.tasks import Example, read_examples
 from ..router.selectors import Choice, Selector
+from .asking import WAYS
 from .replay import StoredAnswers
 from .results import json_lines, read_json_lines
 
@@ -54,9 +55,10 @@ def select(
             for expert in experts
         }
     )
+    ask = WAYS[answers.layout.scope.asking]
     selection = Selection({}, fit_seconds=time.perf_counter() - start)
     for task in answers.tasks:
-        questions = [example.context for example in answers.questions(task)]
+        questions = [ask(example.context) for example in answers.questions(task)]
         start = time.perf_counter()
         selection.choices[task] = selector.choose(questions)
         selection.seconds[task] = time.perf_counter() - start

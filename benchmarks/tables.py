@@ -8,12 +8,14 @@ from typing import Any
 
 from ..experts.tasks import get_task
 from .findings import shown_title, verdict, with_interval
+from .foreign_text import FOREIGN
 from .methods import Method
-from .results import ResultIndex
+from .results import IN_DISTRIBUTION, Result, ResultIndex
 from .scoring import COMPARED
-from .statistics import MACRO
+from .statistics import CATEGORIES, MACRO
 
 MISSING = "-"
+ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -41,32 +43,134 @@ class Table:
         )
 
 
-def headline_table(index: ResultIndex, methods: Mapping[str, Method], shown: Sequence[str]) -> Table:
-    """Macro score of every method, and how X-LoRA differs from it."""
+def headline_table(
+    index: ResultIndex,
+    methods: Mapping[str, Method],
+    shown: Sequence[str],
+    protocol: str = IN_DISTRIBUTION,
+) -> Table:
+    """Macro score of every method, and how X-LoRA differs from it.
+
+    Args:
+        index: The run's results.
+        methods: The run's methods.
+        shown: Those to show; what was not asked in the protocol is left out.
+        protocol: How they were asked.
+    """
     rows = []
     for name in shown:
-        difference = index.find(COMPARED, MACRO, f"difference:{name}")
+        score = index.find(name, MACRO, protocol=protocol)
+        if score is None:
+            continue
+        difference = index.find(COMPARED, MACRO, f"difference:{name}", protocol=protocol)
+        by_category = index.find(name, CATEGORIES, protocol=protocol)
+        normalized = index.find(name, MACRO, "normalized", protocol=protocol)
         rows.append(
             (
                 shown_title(methods[name]),
-                with_interval(index.get(name, MACRO)),
+                methods[name].told,
+                with_interval(score),
+                with_interval(by_category) if by_category else MISSING,
+                f"{normalized.value:.0f} %" if normalized else MISSING,
                 with_interval(difference, signed=True) if difference else MISSING,
+                _p_value(difference),
                 verdict(difference) if difference else MISSING,
             )
         )
     compared = methods[COMPARED].title
-    return Table(("Method", "Macro score", f"{compared} minus it", f"{compared} is"), tuple(rows), compared)
+    headers = (
+        "Method",
+        "Told",
+        "Macro score",
+        "Mean over categories",
+        "Way from base to oracle",
+        f"{compared} minus it",
+        "p (Holm)",
+        f"{compared} is",
+    )
+    return Table(headers, tuple(rows), compared)
 
 
 def task_table(
-    index: ResultIndex, methods: Mapping[str, Method], shown: Sequence[str], tasks: Sequence[str]
+    index: ResultIndex,
+    methods: Mapping[str, Method],
+    shown: Sequence[str],
+    tasks: Sequence[str],
+    protocol: str = IN_DISTRIBUTION,
 ) -> Table:
-    """Score of every method on every task."""
+    """Score of every method (a row each) on every task that was asked in a protocol."""
+    asked = [task for task in tasks if index.find(COMPARED, task, protocol=protocol)]
     rows = [
-        (title, *(with_interval(index.get(name, task)) for name in shown))
-        for task, title in (*((task, get_task(task).title) for task in tasks), (MACRO, "Macro mean"))
+        (
+            shown_title(methods[name]),
+            *(with_interval(index.get(name, task, protocol=protocol)) for task in (*asked, MACRO)),
+        )
+        for name in shown
+        if index.find(name, MACRO, protocol=protocol)
     ]
-    return Table(("Task", *(shown_title(methods[name]) for name in shown)), tuple(rows), "Macro mean")
+    headers = ("Method", *(get_task(task).title for task in asked), "Macro mean")
+    return Table(headers, tuple(rows), methods[COMPARED].title)
+
+
+def difference_table(
+    index: ResultIndex, methods: Mapping[str, Method], rivals: Sequence[str], tasks: Sequence[str]
+) -> Table:
+    """X-LoRA minus each rival on every task; a star where p stays below 0.05 after Holm's correction."""
+    rows = []
+    for rival in rivals:
+        cells = []
+        for task in (*tasks, MACRO):
+            found = index.get(COMPARED, task, f"difference:{rival}")
+            sure = found.p_adjusted is not None and found.p_adjusted < ALPHA
+            cells.append(with_interval(found, signed=True) + (" *" if sure else ""))
+        detectable = index.find(COMPARED, MACRO, f"detectable:{rival}")
+        rows.append(
+            (
+                shown_title(methods[rival]),
+                *cells,
+                MISSING if detectable is None else f"{detectable.value:.1f}",
+            )
+        )
+    headers = (
+        f"{methods[COMPARED].title} minus",
+        *(get_task(task).title for task in tasks),
+        "Macro mean",
+        "Detectable",
+    )
+    return Table(headers, tuple(rows))
+
+
+def foreign_table(index: ResultIndex, methods: Mapping[str, Method], shown: Sequence[str]) -> Table | None:
+    """Loss on text that belongs to no task, and what a null expert takes; None if nobody read any."""
+    rows = []
+    for name in shown:
+        loss = index.find(name, FOREIGN, "loss")
+        if loss is None:
+            continue
+        difference = index.find(name, FOREIGN, "loss_difference:base")
+        shares = [index.find(name, FOREIGN, key) for key in ("abstention", "abstention_on_tasks")]
+        rows.append(
+            (
+                shown_title(methods[name]),
+                f"{loss.value:.3f}",
+                _three_digits(difference),
+                *(MISSING if share is None else f"{share.value:.0f} %" for share in shares),
+            )
+        )
+    headers = (
+        "Method",
+        "Loss, nats a token",
+        "Minus the base",
+        "Share to no expert",
+        "The same on the tasks",
+    )
+    return Table(headers, tuple(rows), methods[COMPARED].title) if rows else None
+
+
+def _three_digits(result: Result | None) -> str:
+    if result is None or result.low is None or result.high is None:
+        return MISSING
+    return f"{result.value:+.3f} ({result.low:+.3f} to {result.high:+.3f})"
 
 
 def seed_table(index: ResultIndex, methods: Mapping[str, Method], tasks: Sequence[str]) -> Table:
@@ -147,6 +251,12 @@ def data_table(data: Mapping[str, Any], too_long: Mapping[str, int]) -> Table:
         )
     headers = ("Task", "Name", "Training", "Test", "Too long", "Hash of test", "Source", "Licence")
     return Table(headers, tuple(rows), prose=True)
+
+
+def _p_value(difference: Result | None) -> str:
+    if difference is None or difference.p_adjusted is None:
+        return MISSING
+    return "< 0.001" if difference.p_adjusted < 0.001 else f"{difference.p_adjusted:.3f}"
 
 
 def _millions(count: float | None) -> str:

@@ -27,7 +27,7 @@ def answer(
     tokenizer: PreTrainedTokenizerBase,
     contexts: Sequence[str],
     *,
-    max_new_tokens: int,
+    max_new_tokens: int | Sequence[int],
     batch_size: int = 32,
     progress: Callable[[int], object] | None = None,
 ) -> Answers:
@@ -38,16 +38,17 @@ def answer(
             mode (training or not) that it came in.
         tokenizer: The base's tokenizer, with a pad token.
         contexts: Prompts.
-        max_new_tokens: Most tokens of an answer; an end-of-sequence token ends it earlier.
+        max_new_tokens: Most tokens of an answer, or of each; an end-of-sequence token ends it earlier.
         batch_size: Most prompts run at once.
         progress: Called after each batch with its number of prompts, as `tqdm.update` expects.
     """
     prompts = encode_prompts(tokenizer, contexts)
-    limit = token_limit(model.config) - max_new_tokens
-    too_long = [index for index, prompt in enumerate(prompts) if len(prompt) > limit]
+    room = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
+    limit = token_limit(model.config)
+    too_long = [index for index, prompt in enumerate(prompts) if len(prompt) + room[index] > limit]
     # Longest first: memory runs out at once or never, and the time left is never underestimated.
     order = sorted(
-        (i for i, prompt in enumerate(prompts) if len(prompt) <= limit), key=lambda i: -len(prompts[i])
+        set(range(len(prompts))).difference(too_long), key=lambda i: (-len(prompts[i]), i)
     )
     texts = [""] * len(prompts)
     was_training = model.training
@@ -55,7 +56,9 @@ def answer(
     try:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            new_texts = _answer_batch(model, tokenizer, [prompts[i] for i in batch], max_new_tokens)
+            new_texts = _answer_batch(
+                model, tokenizer, [prompts[i] for i in batch], [room[i] for i in batch]
+            )
             for index, text in zip(batch, new_texts, strict=True):
                 texts[index] = text
             if progress is not None:
@@ -66,7 +69,7 @@ def answer(
 
 
 def _answer_batch(
-    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], max_new_tokens: int
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], room: Sequence[int]
 ) -> list[str]:
     device = next(model.parameters()).device
     pad_id: Any = tokenizer.pad_token_id
@@ -75,7 +78,7 @@ def _answer_batch(
     output = model.generate(
         input_ids=input_ids,
         attention_mask=pad_left([[1] * len(prompt) for prompt in prompts], 0).to(device),
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=max(room),
         # Instruct models ship sampling settings in their generation config; all of them are overruled here.
         do_sample=False,
         temperature=None,
@@ -85,7 +88,8 @@ def _answer_batch(
         eos_token_id=sorted(stop_ids) or None,
         pad_token_id=pad_id,
     )
-    rows = [_until_stop(row, stop_ids) for row in output[:, input_ids.shape[1] :].tolist()]
+    new_tokens = output[:, input_ids.shape[1] :].tolist()
+    rows = [_until_stop(row[:most], stop_ids) for row, most in zip(new_tokens, room, strict=True)]
     return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
 
 

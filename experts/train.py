@@ -50,8 +50,7 @@ def train_expert(
 ) -> Path:
     """Train an expert and write its folder; repeat the call to resume it after an interruption.
 
-    The loss is the next-token loss of the answers only. The base is left as it was. Several processes, as
-    `torchrun` and `accelerate launch` start them, train one expert together.
+    The loss is that of the answers only. The base is left as it was. Several processes train together.
 
     Args:
         task_name: What the expert is for; also names several tasks trained together, such as "multitask".

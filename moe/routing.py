@@ -5,7 +5,7 @@ averaging of the experts' outputs. Both let a mixture run without anything learn
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -49,6 +49,10 @@ class Router(nn.Module, ABC):
             hidden: Hidden states of the new tokens.
             attend: Looks back at all tokens so far; given to routers with a `context_width`.
         """
+
+    def learning_parameters(self) -> Iterable[nn.Parameter]:
+        """What a training changes; everything, unless a router says otherwise."""
+        return self.parameters()
 
     @abstractmethod
     def settings_as_dict(self) -> dict[str, Any]:

@@ -368,7 +368,8 @@ def _train(
     progress: bool,
 ) -> list[dict[str, int | float]]:
     mixture.requires_grad_(False)
-    mixture.router.requires_grad_(True)
+    for parameter in mixture.router.learning_parameters():
+        parameter.requires_grad_(True)
     pad_id: Any = mixture.origin.tokenizer.pad_token_id
     arguments = trainer_arguments(
         settings, run, mixture.base.device, name=f"{mixture.router.name}-router", progress=progress

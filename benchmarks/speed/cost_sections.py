@@ -98,7 +98,8 @@ def training_section(found: Measurements) -> Section | None:
         "training",
         "Training steps",
         (
-            f"Forward, backward and AdamW on {first['rows']} rows of {first['tokens']} tokens. Base and "
+            f"Forward, backward and AdamW on {first['rows']} rows of {first['tokens']} tokens, "
+            f"of which the last {first['learnt_tokens']} are learnt. Base and "
             "experts are frozen where a router trains. The scaling pass does not depend on the router, "
             "so its hidden states can be stored; what is left is the mixture pass. Checkpointing "
             "computes activations twice to save memory.",

@@ -58,7 +58,11 @@ def in_fresh_process(task: Callable[[], int]) -> int:
 
 def _sizes(plan: SpeedPlan, work: str) -> dict[str, int]:
     if work == "training":
-        return {"rows": plan.training_rows, "tokens": plan.training_tokens}
+        return {
+            "rows": plan.training_rows,
+            "tokens": plan.training_tokens,
+            "learnt_tokens": plan.training_answer,
+        }
     return {"batch": 1, "prompt_tokens": plan.memory_prompt, "new_tokens": plan.memory_new}
 
 

@@ -79,6 +79,8 @@ class SpeedPlan:
     """Rows of a training batch."""
     training_tokens: int = 256
     """Tokens of each row."""
+    training_answer: int = 64
+    """Last tokens of each row that are learnt, as those of an answer; the others are its question."""
     quantization_prompt: int = 128
     """Prompt tokens where quantizations are compared."""
     memory_prompt: int = 1024
@@ -103,6 +105,11 @@ class SpeedPlan:
             raise FinLoraError(
                 f"plan.generation-prompts has {len(self.generation_prompts)} lengths and plan.generation-new "
                 f"{len(self.generation_new)}; give one number of new tokens for each prompt length."
+            )
+        if self.training_answer >= self.training_tokens:
+            raise FinLoraError(
+                f"plan.training-answer is {self.training_answer}, but a row has {self.training_tokens} "
+                "tokens, of which the first cannot be learnt; make it smaller."
             )
         for name, value in vars(self).items():
             if name in ("mixtures", "suite", "answers_on"):

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from ...experts.base_model import QUANTIZATIONS, Base
+from ...experts.encoding import IGNORED_LABEL, prompt_lengths
+from ...experts.training import answer_loss
 from ...moe.mode import EXACT, Mode
 from .contenders import TRUNK
 from .models import Workshop
@@ -17,6 +19,7 @@ from .plan import Bench, Record, Unit, timed
 from .settings import SpeedPlan
 from .timing import seconds_of, take_turns
 
+Batch = dict[str, torch.Tensor]
 LORA_STEP = "peft_lora"
 """The method that ratios of training are to."""
 CHECKPOINTING = {"use_reentrant": False}
@@ -29,14 +32,18 @@ class Training:
     Attributes:
         model: Gives a loss.
         trained: The parameters that learn.
-        tokens: Token ids (row, token), which are the labels too.
+        batch: Token ids and labels (row, token).
         inputs: Further arguments of the model.
+        loss: From the model and its inputs; by default the model's own.
     """
 
     model: Any
     trained: list[torch.nn.Parameter]
-    tokens: torch.Tensor
+    batch: Batch
     inputs: dict[str, Any] = field(default_factory=dict)
+    loss: Callable[[Any, dict[str, Any]], torch.Tensor] = lambda model, inputs: (
+        model(**inputs, use_cache=False).loss
+    )
 
     def __post_init__(self) -> None:
         """Make the optimizer."""
@@ -44,17 +51,17 @@ class Training:
 
     def step(self) -> None:
         """Forward, backward, update."""
-        self.model(input_ids=self.tokens, labels=self.tokens, use_cache=False, **self.inputs).loss.backward()
+        self.loss(self.model, {**self.batch, **self.inputs}).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
     def touch(self) -> None:
         """Run a few tokens without learning, after which all weights are in memory."""
         with torch.no_grad():
-            self.model(input_ids=self.tokens[:1, :4], use_cache=False)
+            self.model(input_ids=self.batch["input_ids"][:1, :4], use_cache=False)
 
 
-Prepare = Callable[[Workshop, Base, torch.Tensor], Training]
+Prepare = Callable[[Workshop, Base, Batch], Training]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +71,7 @@ class TrainingMethod:
     Attributes:
         title: What people read.
         colour: In plots.
-        prepare: Makes it, for a base (which PEFT's methods load again, since they change it) and token ids.
+        prepare: Makes it, for a base (which PEFT's methods load again, since they change it) and a batch.
         quantizations: Bases that it trains on.
     """
 
@@ -77,7 +84,7 @@ class TrainingMethod:
 def train_router(
     workshop: Workshop,
     base: Base,
-    tokens: torch.Tensor,
+    batch: Batch,
     *,
     stored: bool = False,
     checkpointing: bool = False,
@@ -88,25 +95,33 @@ def train_router(
     mixture.router.requires_grad_(True)
     if checkpointing:
         mixture.gradient_checkpointing_enable(CHECKPOINTING)
-    inputs = {"scaling_hidden_states": mixture.scaling_hidden_states(tokens)} if stored else {}
-    return Training(mixture, list(mixture.router.parameters()), tokens, inputs)
+    inputs = {"scaling_hidden_states": mixture.scaling_hidden_states(batch["input_ids"])} if stored else {}
+    if mode.name == "prompt":
+        inputs["prompt_lengths"] = prompt_lengths(batch["labels"])
+    head = mixture.get_output_embeddings()
+    # As the library trains: logits of learnt tokens alone.
+    return Training(
+        mixture,
+        list(mixture.router.parameters()),
+        batch,
+        inputs,
+        loss=lambda model, inputs: answer_loss(model, head, inputs),
+    )
 
 
-def train_peft_lora(
-    workshop: Workshop, base: Base, tokens: torch.Tensor, *, checkpointing: bool = False
-) -> Training:
+def train_peft_lora(workshop: Workshop, base: Base, batch: Batch, *, checkpointing: bool = False) -> Training:
     """A single LoRA in PEFT."""
     model = workshop.peft_lora(base.quantization, trainable=True)
     if checkpointing:
         model.gradient_checkpointing_enable(CHECKPOINTING)
-    return Training(model, [one for one in model.parameters() if one.requires_grad], tokens)
+    return Training(model, [one for one in model.parameters() if one.requires_grad], batch)
 
 
-def train_peft_xlora(workshop: Workshop, base: Base, tokens: torch.Tensor) -> Training:
+def train_peft_xlora(workshop: Workshop, base: Base, batch: Batch) -> Training:
     """The router of PEFT's X-LoRA."""
     model = workshop.peft_xlora().train()
     classifier = model.get_submodule("base_model.internal_xlora_classifier")
-    return Training(model, list(classifier.parameters()), tokens)
+    return Training(model, list(classifier.parameters()), batch)
 
 
 TRAINING: dict[str, TrainingMethod] = {
@@ -131,7 +146,7 @@ TRAINING: dict[str, TrainingMethod] = {
     "router_trunk": TrainingMethod(
         title="Router, mode trunk",
         colour="#1d4ed8",
-        prepare=lambda workshop, base, tokens: train_router(workshop, base, tokens, mode=TRUNK),
+        prepare=lambda workshop, base, batch: train_router(workshop, base, batch, mode=TRUNK),
         quantizations=("none",),
     ),
     "router_previous": TrainingMethod(
@@ -157,22 +172,27 @@ def units(plan: SpeedPlan) -> list[Unit]:
     return [Unit(name, partial(measure, quantization=name)) for name in QUANTIZATIONS]
 
 
-def training_batch(bench: Bench) -> torch.Tensor:
-    """The token ids of one step (row, token)."""
-    return bench.workshop.prompt(bench.plan.training_rows, bench.plan.training_tokens)
+def training_batch(bench: Bench) -> Batch:
+    """The token ids of one step, and their labels, of which only the last of each row are learnt."""
+    plan = bench.plan
+    tokens = bench.workshop.prompt(plan.training_rows, plan.training_tokens)
+    labels = tokens.clone()
+    labels[:, : -plan.training_answer] = IGNORED_LABEL
+    return {"input_ids": tokens, "labels": labels}
 
 
 def measure(bench: Bench, *, quantization: str) -> list[Record]:
     """Time a step of everything that trains on this quantization."""
-    base, tokens = bench.workshop.base(quantization), training_batch(bench)
+    base, batch = bench.workshop.base(quantization), training_batch(bench)
     work = {}
     for name, method in TRAINING.items():
         if quantization in method.quantizations:
-            training = method.prepare(bench.workshop, base, tokens)
+            training = method.prepare(bench.workshop, base, batch)
             training.step()
             work[name] = partial(seconds_of, training.step)
     label = f"training, {quantization}"
     times = take_turns(work, bench.repeats, patience=bench.plan.patience_seconds, label=label)
-    rows, length = tokens.shape
-    about = {"quantization": quantization, "rows": rows, "tokens": length}
+    rows, length = batch["input_ids"].shape
+    learnt = bench.plan.training_answer
+    about = {"quantization": quantization, "rows": rows, "tokens": length, "learnt_tokens": learnt}
     return [timed("training step", name, seconds, **about) for name, seconds in times.items()]

@@ -19,6 +19,7 @@ def _exam(name: str, title: str) -> Task:
     return Task(
         name=name,
         version=1,
+        category="certificates",
         title=title,
         prompt=(
             "Choose the right answer. Answer with the exact letter and choice text and no explanations.⏎"

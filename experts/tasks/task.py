@@ -9,6 +9,8 @@ from typing import Literal
 
 from .card import Card
 
+Category = Literal["general", "certificates", "reporting", "analysis"]
+
 
 @dataclass(frozen=True)
 class Example:
@@ -33,6 +35,7 @@ class Task:
     Attributes:
         name: Key of the task in the table, files and commands.
         version: Raised whenever a prompt, target or scorer changes: scores of two versions do not compare.
+        category: Which of FinLoRA's four groups of tasks it belongs to.
         title: What a reader sees in a report.
         prompt: Wording of the question, with what differs between examples in angle brackets.
         answer_form: What a right answer looks like.
@@ -48,6 +51,7 @@ class Task:
 
     name: str
     version: int
+    category: Category
     title: str
     prompt: str
     answer_form: str

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ...benchmarks.comparison import Comparison
 from ...benchmarks.speed.settings import PARTS, Part, SpeedPlan, SpeedShape
 from ...experts.errors import FinLoraError
 from .answering import Quantization
@@ -70,10 +71,10 @@ def benchmark(
     tasks: tuple[str, ...] = (),
     router_seeds: tuple[int, ...] = (0, 1, 2),
     seed: int = 0,
-    single_passes: bool = False,
+    comparison: Annotated[Comparison, tyro.conf.arg(name="")] = Comparison(),
     runs: Path = Path("runs"),
     workers: int | None = None,
-    ray: tuple[str, ...] | None = None,
+    ray: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[ADDRESS]")] = None,
 ) -> None:
     """Compare base, single experts, average, multi-task adapter and X-LoRA on every task of a suite.
 
@@ -88,8 +89,7 @@ def benchmark(
         tasks: Some of the suite's tasks; all by default.
         router_seeds: One X-LoRA router is trained for each of these seeds.
         seed: Seed of the experts, the samples and the bootstrap.
-        single_passes: Compare the mixture's modes trunk, previous and prompt too, each with routers trained
-            for it.
+        comparison: What is compared beside base, experts, average, multi-task adapter and X-LoRA.
         runs: Folder of all runs.
         workers: Processes that share the work; by default as many as cores and memory allow, one on a GPU.
         ray: Let Ray workers do it: those of the cluster at this address (auto, HOST:PORT or ray://HOST:PORT),
@@ -109,7 +109,7 @@ def benchmark(
         tasks=tasks or None,
         router_seeds=router_seeds,
         seed=seed,
-        single_passes=single_passes,
+        comparison=comparison,
         runs=runs,
         workers=workers,
         ray=None if ray is None else "".join(ray) or LOCAL,
@@ -150,3 +150,27 @@ def replay(
     print(replayed.table().markdown())
     fit, choosing = replayed.selection.fit_seconds, sum(replayed.selection.seconds.values())
     print(f"{fit:.1f} s to fit, {choosing:.1f} s to choose; written to {layout.choices(rule, seed, without)}")
+
+
+def benchmark_check(
+    run: Annotated[Path, tyro.conf.arg(metavar="RUN")], /, cells: int = 3, seed: int = 0
+) -> None:
+    """See whether a finished benchmark run comes out again, to the last digit.
+
+    Computes all numbers again from the stored answers, and lets some methods answer again. Changes nothing.
+
+    Args:
+        run: The run's folder, for example runs/demo.
+        cells: How many cells (a method on a task) are answered again.
+        seed: Determines which.
+    """
+    from ...benchmarks.reproduce import check_run
+    from ...experts.errors import FinLoraError
+
+    check = check_run(run, cells=cells, seed=seed, progress=lambda name: print(f"answering again: {name}"))
+    print(check)
+    if not check.passed:
+        raise FinLoraError(
+            f"{run} does not come out again; look for changed files, another version of FinLoRA or its "
+            "libraries, or another kind of processor."
+        )

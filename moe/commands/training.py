@@ -101,6 +101,40 @@ def train_router(
         print(f"mixture written to {folder}")
 
 
+def add_expert(
+    mixture: Annotated[Path, tyro.conf.arg(metavar="MIXTURE")],
+    expert: Annotated[Path, tyro.conf.arg(metavar="EXPERT")],
+    /,
+    out: Path,
+    *,
+    # tyro asks for the default itself; nothing here changes it.
+    examples: dict[str, Path] = {},  # noqa: B006
+    suite: str | None = None,
+    settings: Annotated[RouterTrainingSettings, tyro.conf.arg(name="")] = RouterTrainingSettings(),
+) -> None:
+    """Add one more expert to a trained mixture; the router keeps what it knows of the others.
+
+    Only the new expert's rows of the router's last layer are trained. The same command goes on after an
+    interruption.
+
+    Args:
+        mixture: Folder of the mixture, which stays as it is.
+        expert: Folder of the new expert, trained on the mixture's base.
+        out: Folder of the mixture to write; a finished one is never overwritten.
+        examples: Task and JSONL file, for the new expert's task and for others: finer finer.jsonl.
+        suite: Train on the examples of a suite for all experts' tasks instead: embedded or real.
+        settings: How the rows are trained.
+    """
+    from ...experts.adapter import name_experts
+    from ...router import load_mixture
+    from ...router.add_expert import add_expert as add
+
+    loaded = load_mixture(mixture)
+    name, folder = next(iter(name_experts([expert]).items()))
+    chosen = read_example_files(examples, suite, [*loaded.bank.expert_names, name])
+    print(f"mixture written to {add(loaded, name, folder, chosen, out, settings)}")
+
+
 def pretrain_base(
     out: Annotated[Path, tyro.conf.arg(metavar="OUT")],
     /,

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from finlora.benchmarks.budgets import BUDGETS, Budget, RouterPlan, with_single_passes
-from finlora.benchmarks.jobs import multitask_examples, multitask_settings, plan_jobs
+from finlora.benchmarks.budgets import BUDGETS, Budget, RouterPlan, with_everything, with_single_passes
+from finlora.benchmarks.jobs import plan_jobs
 from finlora.benchmarks.layout import RunLayout
+from finlora.benchmarks.multitask_data import multitask_examples, multitask_settings, sampled_examples
 from finlora.benchmarks.run_config import RunConfig
 from finlora.experts.errors import FinLoraError
 from finlora.experts.settings import ExpertSettings
@@ -139,3 +140,80 @@ def test_single_passes_have_a_trunk_for_each_place_of_the_base():
     assert [plan.mode.block for plan in plans.values() if plan.mode.name == "trunk"] == [0, 1, 2, 3]
     assert {plan.mode.name for plan in plans.values()} == {"exact", "trunk", "previous", "prompt"}
     assert plans["prompt_top2"].router.top_k == 2
+
+
+def test_leaving_a_task_out_trains_anew_all_that_learns_but_no_expert(config: RunConfig, tmp_path: Path):
+    budget = dataclasses.replace(
+        config.budget,
+        further=("multitask_rank", "ties", "classifier", "lorahub"),
+        protocols=("in_distribution", "leave_one_task_out", "reworded"),
+        only_in_distribution=("multitask_rank",),
+    )
+    jobs = {
+        job.name: job for job in plan_jobs(RunLayout(tmp_path), dataclasses.replace(config, budget=budget))
+    }
+    left_out = {name.removeprefix("without/fpb/") for name in jobs if name.startswith("without/fpb/")}
+    assert left_out == {
+        "merges/ties",
+        "merges/lorahub/fpb",
+        "routers/xlora/3",
+        "routers/xlora/4",
+        "cells/uniform/fpb",
+        "cells/ties/fpb",
+        "cells/lorahub/fpb",
+        "cells/classifier",
+        "cells/xlora/3/fpb",
+        "cells/xlora/4/fpb",
+    }
+    router = jobs["without/fpb/routers/xlora/3"]
+    assert set(router.needs) == {"experts/finer", "experts/headline"}
+    rule = jobs["without/fpb/cells/classifier"]
+    assert set(rule.needs) == {f"cells/expert/{task}/fpb" for task in TASKS}
+    assert "asked/reworded/cells/expert/finer/fpb" in jobs["asked/reworded/cells/classifier"].needs
+    assert jobs["asked/reworded/cells/xlora/3/fpb"].needs == ("routers/xlora/3",)
+    assert [name for name in jobs if name.startswith("cells/base/")] == [
+        f"cells/base/{task}" for task in TASKS
+    ]
+    for job in jobs.values():
+        pickle.dumps(job.action)
+
+
+def test_further_expert_seeds_train_everything_on_experts_of_their_own(config: RunConfig, tmp_path: Path):
+    two = dataclasses.replace(config, more_expert_seeds=(7,))
+    names = {job.name for job in plan_jobs(RunLayout(tmp_path), two)}
+    second = {name.removeprefix("expert_seeds/7/") for name in names if name.startswith("expert_seeds/7/")}
+    first = {name for name in names if not name.startswith("expert_seeds/")}
+    on_the_base = {f"cells/base/{task}" for task in TASKS}
+    assert second == first - on_the_base - {"mixture", "scalings/3", "scalings/4"}
+
+
+def test_everything_can_be_planned_on_every_suite(tmp_path: Path):
+    for name, budget in BUDGETS.items():
+        config = RunConfig(
+            suite=name,
+            tasks=SUITES[name].tasks,
+            base="embedded",
+            quantization="nf4",
+            seed=0,
+            router_seeds=(0,),
+            resamples=10,
+            budget=with_everything(budget),
+            data={},
+        )
+        known: set[str] = set()
+        for job in plan_jobs(RunLayout(tmp_path), config):
+            assert known.issuperset(job.needs), job.name
+            known.add(job.name)
+        assert "without/finer/routers/xlora/0" in known
+        assert not any("without" in job and "categories" in job for job in known)
+
+
+def test_a_sampled_multi_task_adapter_sees_as_much_but_more_of_what_there_is_more_of():
+    many = [Example(f"many {index}", "a") for index in range(90)]
+    few = [Example(f"few {index}", "a") for index in range(10)]
+    settings = ExpertSettings(max_steps=8, batch_size=5, gradient_accumulation=1)
+    drawn = sampled_examples([(many, settings), (few, settings)], seed=0)
+    counts = Counter(example.context.split()[0] for example in drawn)
+    # The square roots of 90 and 10 are as 3 to 1.
+    assert counts == {"many": 60, "few": 20}
+    assert drawn == sampled_examples([(many, settings), (few, settings)], seed=0)

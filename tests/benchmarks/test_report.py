@@ -8,13 +8,15 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from finlora.benchmarks.cells import read_cells
+from finlora.benchmarks.costs import compute_costs
 from finlora.benchmarks.findings import headline, verdict
 from finlora.benchmarks.layout import RunLayout
 from finlora.benchmarks.methods import make_methods
 from finlora.benchmarks.predictions import read_predictions, write_predictions
 from finlora.benchmarks.report import build_report
 from finlora.benchmarks.results import Result, ResultIndex, read_results, write_results
-from finlora.benchmarks.scoring import compute_results, read_cells
+from finlora.benchmarks.scoring import compute_results
 from finlora.experts.errors import FinLoraError
 
 TASKS = ("xbrl_tags", "xbrl_value", "finer", "headline")
@@ -25,7 +27,8 @@ SEEDS = (0, 1, 2)
 def results(invented_run: RunLayout, job_costs: dict[str, dict[str, float]]) -> list[Result]:
     methods = make_methods(TASKS, SEEDS)
     cells = read_cells(invented_run, methods, TASKS)
-    found = compute_results(cells, methods, TASKS, job_costs, seed=0, resamples=500, config_hash="abc123")
+    found = compute_results(cells, methods, seed=0, resamples=500, config_hash="abc123")
+    found += compute_costs(cells, methods, job_costs, "abc123")
     write_results(invented_run.results, found)
     return found
 
@@ -88,9 +91,7 @@ def test_unknown_costs_are_left_out_not_invented(
     methods = make_methods(TASKS, SEEDS)
     del job_costs["experts/finer"]
     cells = read_cells(invented_run, methods, TASKS)
-    index = ResultIndex(
-        compute_results(cells, methods, TASKS, job_costs, seed=0, resamples=50, config_hash="abc123")
-    )
+    index = ResultIndex(compute_costs(cells, methods, job_costs, "abc123"))
     assert index.find("oracle", "macro", "training_seconds") is None
     assert index.get("multitask", "macro", "training_seconds").value == 10
 

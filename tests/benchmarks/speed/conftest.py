@@ -28,6 +28,7 @@ def tiny_plan() -> SpeedPlan:
         growth_prompt=4,
         training_rows=1,
         training_tokens=6,
+        training_answer=2,
         quantization_prompt=8,
         memory_prompt=8,
         memory_new=2,

@@ -1,0 +1,23 @@
+"""What a benchmark compares, which is flags too. Importing this file imports no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Compare = Literal["core", "single_passes", "everything"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Methods, protocols and seeds beside those of every benchmark."""
+
+    compare: Compare = "core"
+    """core: base, single experts, their average, multi-task adapter and X-LoRA. single_passes: the mixture's
+    modes trunk, previous and prompt too, each with routers trained for it. everything: all methods (merging,
+    choosing one expert, multi-task variants, kinds of routers) in all protocols (experts left out,
+    instructions reworded, batches of mixed tasks)."""
+    further: tuple[str, ...] = ()
+    """Methods to compare beside these, by their names in benchmarks/methods: classifier, ties, arrow, …"""
+    protocols: tuple[str, ...] = ()
+    """Protocols to ask in too, by their names in benchmarks/protocols.py: reworded, …"""
+    more_expert_seeds: tuple[int, ...] = ()
+    """Further seeds of the experts; for each, all that stands on experts is trained anew."""

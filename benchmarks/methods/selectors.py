@@ -1,0 +1,47 @@
+"""Rules that choose one expert for a whole question, and answer as that expert does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .method import Method, expert_part
+
+SELECTORS = {
+    "random": ("Random expert", "An expert drawn anew for each question.", "#c4a484", True),
+    "retrieval": (
+        "Retrieval, top 1",
+        "The expert of the training question nearest to this one, by the cosine of the base's mean hidden "
+        "states.",
+        "#2563eb",
+        True,
+    ),
+    "classifier": (
+        "Classifier, top 1",
+        "The expert that a logistic regression on the base's mean hidden states names.",
+        "#1d4ed8",
+        False,
+    ),
+    "tfidf_retrieval": ("Retrieval on words", "As retrieval, on TF-IDF weights of words.", "#60a5fa", True),
+    "tfidf_classifier": (
+        "Classifier on words",
+        "As the classifier, on TF-IDF weights of words.",
+        "#3b82f6",
+        False,
+    ),
+}
+"""Title, explanation, colour, and whether it draws at random, of each rule of `finlora.router.selection`."""
+
+
+def selector(name: str, tasks: tuple[str, ...], seeds: Sequence[int]) -> Method:
+    """A rule, whose answers are looked up in those of the experts."""
+    title, explanation, colour, draws = SELECTORS[name]
+    return Method(
+        name=name,
+        title=title,
+        explanation=explanation,
+        colour=colour,
+        family="selector",
+        rule=name,
+        parts=tuple(map(expert_part, tasks)),
+        seeds=tuple(seeds) if draws else (None,),
+    )
