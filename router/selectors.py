@@ -106,14 +106,15 @@ class Classifier:
         """Fit the regression, with two training prompts of each expert or more."""
         texts, experts = _labelled(prompts, at_least=2)
         folds = min(FOLDS, *(len(own) for own in prompts.values()))
+        # Pyright infers the types of scikit-learn's parameters from their defaults.
         regression = LogisticRegressionCV(
-            Cs=INVERSE_STRENGTHS,
-            l1_ratios=(0.0,),
+            Cs=INVERSE_STRENGTHS,  # pyright: ignore[reportArgumentType]
+            l1_ratios=(0.0,),  # pyright: ignore[reportArgumentType]
             cv=StratifiedKFold(folds, shuffle=True, random_state=self._seed),
             scoring="neg_log_loss",
             class_weight="balanced",
             max_iter=ITERATIONS,
-            use_legacy_attributes=False,
+            use_legacy_attributes=False,  # pyright: ignore[reportArgumentType]
         )
         vectors = self._features.fit_transform(texts).astype(np.float64)
         scaling = [StandardScaler()] if isinstance(vectors, np.ndarray) else []
