@@ -33,7 +33,7 @@ class GroupLayout(RowLayout):
             dtype: Of the stacked matrices.
         """
         super().__init__(ranks, [len(ranks)], dtype=dtype)
-        self.modules = modules
+        self.numbers = modules
         self.all_adapt = bool((ranks > 0).all())
         self.register_buffer("adapts", ranks > 0, persistent=False)
 
@@ -79,7 +79,7 @@ class LayerScalings(PassScalings):
         if last is not None and last.group == index and last.x is x:
             scalings, left = last.scalings, last.left - 1
         else:
-            scalings, left = self._decide(index, x), len(self._layout(index).modules) - 1
+            scalings, left = self._decide(index, x), len(self._layout(index).numbers) - 1
         # After the last layer of the group the input need not live on.
         self._last = _Decided(index, x, scalings, left) if left else None
         return scalings
@@ -92,7 +92,7 @@ class LayerScalings(PassScalings):
 
     def _decide(self, index: int, x: Tensor) -> GroupScalings:
         layout, router = self._layout(index), self._router
-        weights = router.weigh(x, layout.modules, None if layout.all_adapt else layout.adapts)
+        weights = router.weigh(x, layout.numbers, None if layout.all_adapt else layout.adapts)
         if self._kept is not None:
             self._kept[index] = weights.detach()
         scalings = Scalings.choose(weights, router.most_chosen, layout).of_group(0)

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sized
+from importlib.util import find_spec
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from finlora.benchmarks.demo import describe
 from finlora.benchmarks.layout import RunLayout
 from finlora.benchmarks.predictions import read_predictions
-from finlora.benchmarks.results import ResultIndex, read_results
+from finlora.benchmarks.results import Result, ResultIndex, read_results
 from finlora.experts.base_model import load_base
 from finlora.experts.errors import FinLoraError
 from finlora.experts.tasks.suites import SUITES
@@ -153,6 +154,28 @@ def test_kill_9_in_training_and_the_same_numbers_come_out(
     for method, seed in itertools.product(("xlora", "xlora_token"), (0, 1)):
         routers = [run.router(method, seed) / "router.safetensors" for run in (layout, unbroken)]
         assert routers[0].read_bytes() == routers[1].read_bytes()
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install -e .[ray]")
+def test_ray_workers_find_the_same_numbers(
+    toy: ModuleType, base_folder: str, unbroken: RunLayout, tmp_path: Path
+):
+    layout = toy.run(base_folder, tmp_path, ray="local")
+    assert len(list(layout.logs.iterdir())) == 2
+    assert [without_costs(one) for one in read_results(layout.results)] == [
+        without_costs(one) for one in read_results(unbroken.results)
+    ]
+    trained = sorted(path.relative_to(unbroken.folder) for path in unbroken.folder.rglob("*.safetensors"))
+    assert len(trained) > 6
+    for file in trained:
+        assert (layout.folder / file).read_bytes() == (unbroken.folder / file).read_bytes()
+
+
+def without_costs(result: Result) -> Result:
+    """A result without what depends on the clock and on the state of the source tree."""
+    measured = result.metric in {"tokens_per_second", "answer_peak_bytes"} or "training_" in result.metric
+    value = 0.0 if measured else result.value
+    return dataclasses.replace(result, value=value, seconds=None, peak_bytes=None, commit="")
 
 
 def wait_for(condition: Callable[[], Sized], run: BaseProcess) -> None:
