@@ -199,7 +199,7 @@ def loss_curve(losses: Sequence[Mapping[str, float]]) -> go.Figure:
 
 def palette() -> list[str]:
     """Colours that are told apart, for experts and tasks, as `#rrggbb`."""
-    return [*qualitative.D3, *qualitative.Light24]
+    return [*qualitative.D3, *qualitative.Dark24]
 
 
 def short_layer(layer: str) -> str:

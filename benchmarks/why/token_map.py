@@ -71,9 +71,12 @@ def token_map(read: TokenScalings, *, experts: Sequence[str], layers: Sequence[s
                 },
                 hovertext=[_hover(read.tokens[number], number, blocks, experts) for number in tokens],
                 hovertemplate="%{hovertext}<extra></extra>",
-                showlegend=bool(tokens),
+                showlegend=False,
             )
         )
+        if tokens:
+            # The legend would show the shade of the first token.
+            figure.add_trace(go.Bar(name=name, x=[None], y=[None], orientation="h", marker={"color": colour}))
     lines = places[-1].line + 1
     figure.update_layout(**layout(round(90 + _LINE_PIXELS * lines), top=60))
     figure.update_layout(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -129,7 +130,10 @@ def scaling_sliders(mixture: MixtureForCausalLM, prompt: str, *, max_new_tokens:
 def _answer_into(shown: Any, mixture: MixtureForCausalLM, prompt: str, max_new_tokens: int) -> str:
     answered = answer_prompt(mixture, prompt, max_new_tokens=max_new_tokens)
     layers = layer_names(mixture, answered.read.scalings.shape[1])
-    shown.append_display_data(token_map(answered.read, experts=mixture.bank.expert_names, layers=layers))
+    figure = token_map(answered.read, experts=mixture.bank.expert_names, layers=layers)
+    # A figure that is displayed here would appear outside the box.
+    data = {"application/vnd.plotly.v1+json": json.loads(str(figure.to_json()))}
+    shown.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
     return _said("answer", answered.text)
 
 

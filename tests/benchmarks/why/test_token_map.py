@@ -4,6 +4,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
+from finlora.benchmarks.why.figures import palette
 from finlora.benchmarks.why.read_scalings import TokenScalings
 from finlora.benchmarks.why.token_map import token_map
 
@@ -24,15 +25,26 @@ def figure() -> go.Figure:
     return token_map(read, experts=EXPERTS, layers=LAYERS)
 
 
+def tokens_of(figure: go.Figure) -> list[go.Bar]:
+    """The bars that are tokens; the others are there for the legend."""
+    return [trace for trace in figure.data if trace.text is not None]
+
+
 def test_every_token_belongs_to_its_strongest_expert(figure: go.Figure):
-    finer, headline = figure.data
+    finer, headline = tokens_of(figure)
     assert (finer.name, headline.name) == EXPERTS
     assert finer.text == ("&lt;us-gaap",)
     assert headline.text == (":⏎", "\u00a0Cash", ".")
 
 
+def test_the_legend_has_full_colours_of_experts_that_are_seen(figure: go.Figure):
+    legend = [trace for trace in figure.data if trace.showlegend is not False]
+    assert [trace.name for trace in legend] == list(EXPERTS)
+    assert [trace.marker.color for trace in legend] == palette()[:2]
+
+
 def test_pointing_at_a_token_shows_its_weights_by_block(figure: go.Figure):
-    finer, headline = figure.data
+    finer, headline = tokens_of(figure)
     assert finer.hovertext[0] == (
         "<b>'&lt;us-gaap'</b><br>block 0: finer 70%, headline 30%<br>block 1: headline 80%, finer 20%"
     )
@@ -40,7 +52,7 @@ def test_pointing_at_a_token_shows_its_weights_by_block(figure: go.Figure):
 
 
 def test_lines_break_where_the_text_does_and_answers_are_framed(figure: go.Figure):
-    finer, headline = figure.data
+    finer, headline = tokens_of(figure)
     assert (finer.y[0], finer.base[0], finer.x[0]) == (0, 0, 8)
     assert list(headline.y) == [0, 1, 1]
     assert list(headline.base) == [8, 0, 5]
@@ -49,7 +61,7 @@ def test_lines_break_where_the_text_does_and_answers_are_framed(figure: go.Figur
 
 def test_a_long_text_is_broken_into_lines():
     read = TokenScalings(("word ",) * 50, torch.ones(50, 1, 1), torch.zeros(50, dtype=torch.bool))
-    (bars,) = token_map(read, experts=("finer",), layers=("all layers",)).data
+    (bars,) = tokens_of(token_map(read, experts=("finer",), layers=("all layers",)))
     assert sorted(set(bars.y)) == [0, 1, 2]
     assert max(start + length for start, length in zip(bars.base, bars.x, strict=True)) <= 104
     assert bars.hovertext[0] == "<b>'word '</b><br>all layers: finer 100%"
