@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import filelock
@@ -31,6 +32,7 @@ from .costs import compute_costs, read_job_costs
 from .foreign_text import foreign_results
 from .jobs import plan_jobs, plan_questions, readers_of_foreign_text, training_jobs
 from .layout import SPLITS, RunLayout
+from .methods.merges import LORAHUB
 from .pool import Finished, Job, run_jobs
 from .process_crew import ProcessCrew
 from .ray_crew import LOCAL, RayCrew
@@ -199,6 +201,11 @@ def _resolve(
         raise FinLoraError("Give at least one router seed, each once.")
     if len({seed, *comparison.more_expert_seeds}) != 1 + len(comparison.more_expert_seeds):
         raise FinLoraError(f"Further expert seeds must differ from each other and from the seed {seed}.")
+    if LORAHUB in _to_compare(budget, comparison, base).further and find_spec("nevergrad") is None:
+        raise FinLoraError(
+            "LoraHub needs nevergrad, which is not installed; run `pip install finlora[merge]` first, or name "
+            "the other methods with --further."
+        )
     limits = {"train": budget.train_examples, "test": budget.test_examples}
     examples = {
         (task, split): sample_groups(suite.examples(task, split), limits[split], seed)

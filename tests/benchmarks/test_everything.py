@@ -61,7 +61,7 @@ def test_every_method_has_a_score_in_every_protocol_it_belongs_to(toy: ModuleTyp
         expected = {
             "composition": (),
             "mixed_batches": everywhere,
-        }.get(protocol, (*everywhere, "few_shot", "classifier", "random", "lorahub", "oracle"))
+        }.get(protocol, (*everywhere, "few_shot", "classifier", "random", *toy.LORAHUB, "oracle"))
         for method in expected:
             result = index.get(method, "macro", protocol=protocol)
             assert result.low is not None

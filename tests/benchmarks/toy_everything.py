@@ -1,6 +1,7 @@
 """A benchmark of four toy tasks in two categories, with methods of every kind and in every protocol."""
 
 import dataclasses
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from finlora.experts.tasks import Example
 from finlora.experts.tasks.suites import SUITES, Suite
 from finlora.router.settings import PhatgooseSettings, RouterTrainingSettings, XLoRASettings
 
-FURTHER = ("few_shot", "classifier", "random", "svd", "lorahub", "multitask_rank", "multitask_category")
+LORAHUB = ("lorahub",) if find_spec("nevergrad") else ()
+"""LoraHub searches with nevergrad, which a plain installation lacks."""
+FURTHER = ("few_shot", "classifier", "random", "svd", *LORAHUB, "multitask_rank", "multitask_category")
 BUDGET = Budget(
     train_examples=24,
     test_examples=6,
