@@ -114,7 +114,13 @@ def _to_compare(budget: Budget, comparison: Comparison, base: str) -> Budget:
     elif comparison.compare == "single_passes":
         depth = load_config(base).get_text_config(decoder=True).num_hidden_layers
         budget = with_single_passes(budget, depth)
-    return with_further(budget, comparison.further, comparison.protocols)
+    budget = with_further(budget, comparison.further, comparison.protocols)
+    if LORAHUB in budget.further and find_spec("nevergrad") is None:
+        raise FinLoraError(
+            "LoraHub needs nevergrad, which is not installed; run `pip install finlora[merge]`, or name "
+            "other methods with --further."
+        )
+    return budget
 
 
 def _lock(layout: RunLayout) -> filelock.AcquireReturnProxy:
@@ -201,11 +207,6 @@ def _resolve(
         raise FinLoraError("Give at least one router seed, each once.")
     if len({seed, *comparison.more_expert_seeds}) != 1 + len(comparison.more_expert_seeds):
         raise FinLoraError(f"Further expert seeds must differ from each other and from the seed {seed}.")
-    if LORAHUB in _to_compare(budget, comparison, base).further and find_spec("nevergrad") is None:
-        raise FinLoraError(
-            "LoraHub needs nevergrad, which is not installed; run `pip install finlora[merge]` first, or name "
-            "the other methods with --further."
-        )
     limits = {"train": budget.train_examples, "test": budget.test_examples}
     examples = {
         (task, split): sample_groups(suite.examples(task, split), limits[split], seed)
