@@ -200,7 +200,8 @@ def with_everything(budget: Budget) -> Budget:
     """
     router = budget.routers[XLORA].router
     prompt = Mode(name="prompt")
-    plans = budget.routers | {
+    plans: dict[str, RouterPlan] = {
+        **budget.routers,
         "xlora_top2": RouterPlan(router=replace(router, top_k=2, renormalize="sum")),
         "xlora_null": RouterPlan(router=replace(router, null_expert=True)),
         "xlora_shared": RouterPlan(router=replace(router, per_module=False)),

@@ -99,6 +99,7 @@ def train_router(
     if mode.name == "prompt":
         inputs["prompt_lengths"] = prompt_lengths(batch["labels"])
     head = mixture.get_output_embeddings()
+    assert head is not None
     # As the library trains: logits of learnt tokens alone.
     return Training(
         mixture,
