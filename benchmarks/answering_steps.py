@@ -13,7 +13,7 @@ from ..router.selectors import SELECTORS
 from .asking import WAYS, with_examples
 from .evaluate import evaluate_model, evaluate_together
 from .foreign_text import read_foreign_text, write_reading
-from .methods import XLORA, Method, router_part
+from .methods import XLORA, Method
 from .methods.method import Call
 from .predictions import Prediction, Summary, write_predictions
 from .replay import StoredAnswers, replayed_cell
@@ -46,7 +46,7 @@ def ask(
             workshop.base,
             get_task(task),
             examples,
-            label=method if seed is None else f"{method}:{seed}",
+            label=_label(method, seed),
             batch_size=workshop.config.budget.answer_batch_size,
             prompts=_prompts(workshop, scope, chosen, task, examples),
         )
@@ -64,7 +64,7 @@ def answer_together(
             model,
             workshop.base,
             [(get_task(task), workshop.examples(task, "test")) for task in tasks],
-            label=method if seed is None else f"{method}:{seed}",
+            label=_label(method, seed),
             batch_size=workshop.config.budget.answer_batch_size,
         )
     for task, (predictions, summary) in evaluations.items():
@@ -93,7 +93,7 @@ def choose_experts(
             task,
             selection.choices[task],
             workshop.base,
-            label=method if seed is None else f"{method}:{seed}",
+            label=_label(method, seed),
             experts=experts,
             seconds=selection.seconds[task],
         )
@@ -106,13 +106,14 @@ def read_foreign(workshop: Workshop, *, method: str, seed: int | None) -> None:
     assert chosen.open is not None
     with chosen.open(_call(workshop, WHOLE, seed, workshop.config.tasks[0])) as model:
         reading = read_foreign_text(model, workshop.base.tokenizer)
-        questions = [
-            example.context
-            for task in workshop.config.tasks
-            for example in workshop.examples(task, "test")[:QUESTIONS_BESIDE_FOREIGN_TEXT]
-        ]
-        own = read_foreign_text(model, workshop.base.tokenizer, questions).abstention
-    reading = dataclasses.replace(reading, abstention_on_tasks=own)
+        if reading.abstention is not None:
+            questions = [
+                example.context
+                for task in workshop.config.tasks
+                for example in workshop.examples(task, "test")[:QUESTIONS_BESIDE_FOREIGN_TEXT]
+            ]
+            own = read_foreign_text(model, workshop.base.tokenizer, questions).abstention
+            reading = dataclasses.replace(reading, abstention_on_tasks=own)
     write_reading(workshop.layout.foreign(method, seed), reading)
 
 
@@ -131,12 +132,16 @@ def look_at_router(workshop: Workshop, *, scope: Scope, seed: int) -> None:
 def assemble_mixture(workshop: Workshop) -> None:
     """Save the mixture with the first router where users look for it, and what it does on some questions."""
     config = workshop.config
-    first = workshop.layout.part(router_part(XLORA, config.router_seeds[0]))
+    first = workshop.layout.router(XLORA, config.router_seeds[0])
     mixture = load_mixture(first, base=workshop.base)
     limit = config.budget.routing_examples
     asked = {task: workshop.examples(task, "test")[:limit] for task in config.tasks}
     write_look(workshop.layout.router_look, look_at(mixture, asked))
     save_mixture(mixture, workshop.layout.mixture)
+
+
+def _label(method: str, seed: int | None) -> str:
+    return method if seed is None else f"{method}:{seed}"
 
 
 def _method(workshop: Workshop, scope: Scope, method: str) -> Method:
@@ -149,7 +154,7 @@ def _call(workshop: Workshop, scope: Scope, seed: int | None, task: str) -> Call
         base=workshop.base,
         seed=seed,
         task=task,
-        settings=workshop.config.budget.routers,
+        budget=workshop.config.budget,
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from ..experts.adapter import METADATA_FILE
 from ..router.train import RESULT_FILE
 from .cells import Cell, Cells
-from .layout import RunLayout
-from .methods import Method, expert_part
+from .layout import RunLayout, expert_part
+from .methods import Method
 from .results import Result
 from .statistics import MACRO
 

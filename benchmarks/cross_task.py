@@ -153,8 +153,9 @@ def all_results(layout: RunLayout, config: RunConfig) -> list[Result]:
         FinLoraError: A file of the run is missing or malformed.
     """
     results: list[Result] = []
+    known = config.methods
     for protocol in config.protocols:
-        methods = {name: config.methods[name] for name in config.compared_in(protocol)}
+        methods = {name: known[name] for name in config.compared_in(protocol)}
         cells = read_cells(
             layout,
             methods,

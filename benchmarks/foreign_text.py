@@ -20,7 +20,7 @@ from ..experts.atomic_write import write_json
 from ..experts.encoding import encode_prompts, token_limit
 from ..moe.mixture import MixtureForCausalLM
 from .results import Result
-from .statistics import Bootstrap
+from .statistics import Bootstrap, Interval
 
 FOREIGN = "foreign_text"
 TEXTS = (
@@ -120,6 +120,9 @@ def foreign_results(
         numbers = {"loss": bootstrap.score(name, FOREIGN)}
         if name != "base":
             numbers["loss_difference:base"] = bootstrap.difference(name, "base", FOREIGN)
+        for metric in ("abstention", "abstention_on_tasks"):
+            if shares := [row[metric] for row in rows if row[metric] is not None]:
+                numbers[metric] = Interval(float(np.mean(shares)), min(shares), max(shares))
         for metric, interval in numbers.items():
             yield Result(
                 method=name,
@@ -128,20 +131,6 @@ def foreign_results(
                 value=interval.value,
                 low=interval.low,
                 high=interval.high,
-                n=count,
-                config_hash=config_hash,
-            )
-        for metric in ("abstention", "abstention_on_tasks"):
-            shares = [row[metric] for row in rows if row[metric] is not None]
-            if not shares:
-                continue
-            yield Result(
-                method=name,
-                task=FOREIGN,
-                metric=metric,
-                value=float(np.mean(shares)),
-                low=min(shares),
-                high=max(shares),
                 n=count,
                 config_hash=config_hash,
             )

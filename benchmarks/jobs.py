@@ -21,9 +21,9 @@ from .answering_steps import (
     read_foreign,
 )
 from .crew import Job
-from .layout import EXPERT_PREFIX, OF_ONE_EXPERT, RunLayout
+from .layout import EXPERT_PREFIX, OF_ONE_EXPERT, RunLayout, expert_part, router_part
 from .measure import measured
-from .methods import XLORA, Method, expert_part, router_part
+from .methods import XLORA, Method
 from .methods.multitasks import PLANS
 from .run_config import RunConfig
 from .scope import WHOLE, Scope
@@ -60,7 +60,7 @@ def plan_jobs(layout: RunLayout, config: RunConfig) -> list[Job]:
     jobs.append(_job("mixture", (layout.mixture / MIXTURE_FILE).exists, assemble_mixture, first))
     # The base answers alike in all scopes. Rules come last, since they need the experts' answers.
     different = {job.name: job for job in reversed(jobs)}
-    return sorted(reversed(different.values()), key=_chooses)
+    return sorted(reversed(different.values()), key=lambda job: arguments_of(job, choose_experts) is not None)
 
 
 def readers_of_foreign_text(config: RunConfig) -> dict[str, Method]:
@@ -75,13 +75,15 @@ def _foreign_jobs(layout: RunLayout, config: RunConfig) -> Iterator[Job]:
         for seed in method.seeds:
             path = layout.foreign(name, seed)
             needs = tuple(layout.job(part) for part in method.needs(seed, config.tasks[0]))
-            job = "/".join(path.relative_to(layout.folder).with_suffix("").parts)
-            yield _job(job, path.exists, read_foreign, needs, method=name, seed=seed)
+            yield _job(
+                layout.name_of(path.with_suffix("")), path.exists, read_foreign, needs, method=name, seed=seed
+            )
 
 
-def _chooses(job: Job) -> bool:
+def arguments_of(job: Job, step: Callable[..., None]) -> dict[str, Any] | None:
+    """With what a job calls a step; None if it takes another one."""
     assert isinstance(job.action, partial)
-    return job.action.keywords["step"] is choose_experts
+    return job.action.keywords["arguments"] if job.action.keywords["step"] is step else None
 
 
 def plan_questions(config: RunConfig) -> Asked:
@@ -198,7 +200,7 @@ def _joint_job(
         experts = [f"{EXPERT_PREFIX}{task}" for task in config.tasks]
         needs = tuple(_cell_job(run, expert, None, task) for expert in experts for task in tasks)
     return _job(
-        "/".join(cells[0].parent.relative_to(run.folder).parts),
+        run.name_of(cells[0].parent),
         partial(_all_exist, cells),
         step,
         needs,
@@ -210,7 +212,7 @@ def _joint_job(
 
 
 def _cell_job(run: RunLayout, method: str, seed: int | None, task: str) -> str:
-    return "/".join(run.cell(method, seed, task).relative_to(run.folder).with_suffix("").parts)
+    return run.name_of(run.cell(method, seed, task).with_suffix(""))
 
 
 def _all_exist(paths: Sequence[Any]) -> bool:

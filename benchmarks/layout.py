@@ -16,6 +16,16 @@ WITHOUT_ADAPTERS = ("base", "few_shot")
 """Methods that use no expert, so that all scopes share their answers."""
 
 
+def expert_part(task: str) -> str:
+    """Name of the expert of a task among the trained parts."""
+    return f"experts/{task}"
+
+
+def router_part(method: str, seed: int | str | None) -> str:
+    """Name of the router of a seed among the trained parts."""
+    return f"routers/{method}/{seed}"
+
+
 @dataclass(frozen=True)
 class RunLayout:
     """Paths in the folder of one benchmark run, as seen from one scope.
@@ -115,21 +125,20 @@ class RunLayout:
         return (self.experts_home if name.startswith(OF_ONE_EXPERT) else self.home) / name
 
     def job(self, name: str) -> str:
-        """Name of the job that makes this part, unique in the run."""
-        return "/".join(self.part(name).relative_to(self.folder).parts)
+        """Name of the job that makes this part."""
+        return self.name_of(self.part(name))
+
+    def name_of(self, path: Path) -> str:
+        """Name of the job that makes a file or folder, unique in the run."""
+        return path.relative_to(self.folder).as_posix()
 
     def expert(self, task: str) -> Path:
         """Adapter folder of one expert."""
-        return self.part(f"experts/{task}")
+        return self.part(expert_part(task))
 
-    @property
-    def multitask(self) -> Path:
-        """The adapter trained on all tasks."""
-        return self.part("multitask")
-
-    def router(self, method: str, seed: int) -> Path:
+    def router(self, method: str, seed: int | None) -> Path:
         """Mixture folder of one router seed of a method."""
-        return self.part(f"routers/{method}/{seed}")
+        return self.part(router_part(method, seed))
 
     def scalings(self, seed: int) -> Path:
         """Mean scalings of one router seed."""
@@ -152,8 +161,7 @@ class RunLayout:
             seed: Its seed.
             without: Experts that it could not choose, beside those that the scope leaves out.
         """
-        home = self.home / "asked" / self.scope.asking if self.scope.asking else self.home
-        folder = home / "choices" / rule / str(seed)
+        folder = self._asked(self.home) / "choices" / rule / str(seed)
         return folder / "+".join(["without", *sorted(without)]) if without else folder
 
     def cell(self, method: str, seed: int | None, task: str) -> Path:
@@ -162,7 +170,8 @@ class RunLayout:
             home = self.folder
         else:
             home = self.experts_home if method.startswith(EXPERT_PREFIX) else self.home
-        if self.scope.asking:
-            home = home / "asked" / self.scope.asking
         parts = method.split(":") if seed is None else [*method.split(":"), str(seed)]
-        return home.joinpath("cells", *parts, f"{task}.jsonl")
+        return self._asked(home).joinpath("cells", *parts, f"{task}.jsonl")
+
+    def _asked(self, home: Path) -> Path:
+        return home / "asked" / self.scope.asking if self.scope.asking else home

@@ -111,8 +111,3 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         ),
     )
 }
-
-
-def get_protocol(name: str) -> EvaluationProtocol:
-    """The protocol of that name; budgets name only those that exist."""
-    return PROTOCOLS[name]

@@ -8,7 +8,7 @@ RouterBench, Hu et al. 2024, arXiv:2403.12031).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..experts.base_model import Base
 from ..experts.errors import FinLoraError
@@ -17,8 +17,7 @@ from ..experts.tasks import Example, read_examples
 from ..router.selectors import Choice
 from .cells import Cell
 from .evaluate import count_answer_tokens, count_parameters
-from .layout import RunLayout
-from .methods import EXPERT_PREFIX
+from .layout import EXPERT_PREFIX, RunLayout
 from .predictions import Prediction, Summary, read_predictions
 
 Choices = Mapping[str, Sequence[Choice]]
@@ -152,14 +151,9 @@ def replayed_cell(
     tokens = count_answer_tokens(base.tokenizer, predictions)
     seconds += sum(one.seconds / one.n for one in chosen)
     bare = count_parameters(base.model)
-    first = chosen[0]
-    return predictions, Summary(
-        task=task,
-        task_version=first.task_version,
+    return predictions, replace(
+        chosen[0],
         model=label,
-        base=first.base,
-        base_revision=first.base_revision,
-        quantization=first.quantization,
         score=100 * sum(one.score for one in predictions) / len(predictions),
         n=len(predictions),
         too_long=sum(one.too_long for one in predictions),
@@ -168,7 +162,6 @@ def replayed_cell(
         answer_tokens=tokens,
         tokens_per_second=tokens / seconds,
         parameters=bare + sum(summaries[expert].parameters - bare for expert in experts),
-        examples_sha256=first.examples_sha256,
         commit=source_commit(),
     )
 

@@ -32,7 +32,7 @@ def build_report(layout: RunLayout) -> None:
     """
     findings = Findings.read(layout)
     sentences = headline(findings.index, findings.methods, findings.tasks, findings.protocols)
-    all_tables = make_tables(findings)
+    texts = (sentences, make_tables(findings), protocol_tables(findings))
     title = f"FinLoRA cross-task benchmark: {get_suite(findings.config['suite']).title.lower()}"
     write_text(
         layout.picture,
@@ -40,14 +40,15 @@ def build_report(layout: RunLayout) -> None:
             findings.dots(MACRO, findings.shown), title="Mean score over all tasks", x_title=MACRO_AXIS
         ),
     )
-    write_text(layout.report_markdown, _markdown(title, sentences, all_tables, findings, layout))
-    write_text(layout.report_html, _html(title, sentences, all_tables, findings, layout))
+    write_text(layout.report_markdown, _markdown(title, *texts, findings, layout))
+    write_text(layout.report_html, _html(title, *texts, findings, layout))
 
 
 def _html(
     title: str,
     sentences: Sequence[str],
     all_tables: Mapping[str, Table],
+    by_protocol: Mapping[str, tuple[Table, Table]],
     findings: Findings,
     layout: RunLayout,
 ) -> str:
@@ -59,7 +60,7 @@ def _html(
         tables=all_tables,
         plots={name: plot_html(figure, name) for name, figure in make_figures(findings).items()},
         protocols=[
-            (PROTOCOLS[name], plot_html(figure, f"protocol-{name}"), *protocol_tables(findings)[name])
+            (PROTOCOLS[name], plot_html(figure, f"protocol-{name}"), *by_protocol[name])
             for name, figure in protocol_figures(findings).items()
         ],
         reasons=reasons(layout, findings),
@@ -77,6 +78,7 @@ def _markdown(
     title: str,
     sentences: Sequence[str],
     all_tables: Mapping[str, Table],
+    by_protocol: Mapping[str, tuple[Table, Table]],
     findings: Findings,
     layout: RunLayout,
 ) -> str:
@@ -103,7 +105,7 @@ def _markdown(
     ):
         if name in all_tables:
             parts += [f"## {heading}", all_tables[name].markdown()]
-    for name, (overall, by_task) in protocol_tables(findings).items():
+    for name, (overall, by_task) in by_protocol.items():
         protocol = PROTOCOLS[name]
         parts += [
             f"## {protocol.title}",

@@ -5,13 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from .answering_steps import answer_cell, ask
 from .cross_task import all_results
-from .jobs import plan_jobs
+from .jobs import arguments_of, plan_jobs
 from .layout import RunLayout
 from .predictions import read_predictions
 from .results import read_results
@@ -85,21 +83,14 @@ def check_run(
     if len(stored) != len(again):
         different.append(f"the number of results, {len(stored)} and {len(again)}")
     workshop = Workshop(layout, config)
-    jobs = {job.name: job for job in plan_jobs(layout, config)}
-    single = sorted(name for name, job in jobs.items() if _arguments(job.action, answer_cell) is not None)
+    asked = {job.name: arguments_of(job, answer_cell) for job in plan_jobs(layout, config)}
+    single = {name: arguments for name, arguments in sorted(asked.items()) if arguments is not None}
     answers, changed = 0, {}
-    for name in random.Random(seed).sample(single, min(cells, len(single))):
+    for name in random.Random(seed).sample(list(single), min(cells, len(single))):
         progress(name)
-        arguments = _arguments(jobs[name].action, answer_cell) or {}
-        predictions, _ = ask(workshop, **arguments)
+        predictions, _ = ask(workshop, **single[name])
         before, _ = read_predictions(layout.folder / f"{name}.jsonl")
         answers += len(predictions)
         if count := sum(one != other for one, other in zip(predictions, before, strict=True)):
             changed[name] = count
     return Check(len(stored), different, answers, changed)
-
-
-def _arguments(action: Any, step: Callable[..., None]) -> dict[str, Any] | None:
-    """With what a job calls its step, if it is this one."""
-    assert isinstance(action, partial)
-    return action.keywords["arguments"] if action.keywords["step"] is step else None

@@ -46,17 +46,38 @@ def mean_scalings(
     return {tokens: (sums[tokens] / max(counts[tokens], 1.0)).tolist() for tokens in sums}
 
 
+@torch.no_grad()
+def run_batch(
+    mixture: MixtureForCausalLM, encoded: Sequence[Encoded]
+) -> tuple[dict[str, Tensor], Float[Tensor, "batch token module expert"]]:
+    """Let a mixture read questions with their answers.
+
+    Args:
+        mixture: A mixture with any router.
+        encoded: The questions.
+
+    Returns:
+        The batch that `collate` made of them, and its scalings; axes of size 1 hold for all.
+    """
+    batch = {name: tensor.to(mixture.device) for name, tensor in collate(encoded, pad_id=0).items()}
+    kept, mixture.keeps_scalings = mixture.keeps_scalings, True
+    try:
+        mixture(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            prompt_lengths=prompt_lengths(batch["labels"]),
+        )
+    finally:
+        mixture.keeps_scalings = kept
+    assert mixture.last_scalings is not None
+    return batch, mixture.last_scalings.float()
+
+
 def _scalings_of_batch(
     mixture: MixtureForCausalLM, encoded: Sequence[Encoded]
 ) -> tuple[Float[Tensor, "batch token expert"], dict[str, Float[Tensor, "batch token"]]]:
-    batch = {name: tensor.to(mixture.device) for name, tensor in collate(encoded, pad_id=0).items()}
-    mixture(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        prompt_lengths=prompt_lengths(batch["labels"]),
-    )
-    assert mixture.last_scalings is not None
-    scalings = mixture.last_scalings.float().mean(dim=2)
+    batch, all_scalings = run_batch(mixture, encoded)
+    scalings = all_scalings.mean(dim=2)
     # The scalings of a token act on the prediction of the next one, so the answer begins one token early.
     in_answer = (batch["labels"] >= 0)[:, 1:]
     last = torch.zeros_like(in_answer[:, :1])

@@ -15,7 +15,7 @@ from ..experts.errors import FinLoraError
 from .budgets import Budget, budget_from_dict
 from .layout import EXPERT_PREFIX
 from .methods import Method, make_methods
-from .protocols import EvaluationProtocol, get_protocol
+from .protocols import PROTOCOLS, EvaluationProtocol
 from .results import IN_DISTRIBUTION
 from .scope import Scope
 
@@ -67,7 +67,8 @@ class RunConfig:
     @property
     def protocols(self) -> list[EvaluationProtocol]:
         """The protocols that make sense for the run's tasks."""
-        return [one for one in map(get_protocol, self.budget.protocols) if one.asked(self.tasks)]
+        named = [PROTOCOLS[name] for name in self.budget.protocols]
+        return [protocol for protocol in named if protocol.asked(self.tasks)]
 
     def compared_in(self, protocol: EvaluationProtocol) -> list[str]:
         """Names of the methods that are asked in a protocol, in the order of reports."""

@@ -126,15 +126,14 @@ class _Writer:
         rows = self._cells.rows[method] if row is None else (row,)
         tasks = (task,) if task in self._cells.tasks else self._cells.tasks
         cells = [self._cells.by_key[method, one, name] for one in rows for name in tasks]
-        interval = number if isinstance(number, Interval) else Interval(number, number, number)
-        with_ends = isinstance(number, Interval)
+        interval = number if isinstance(number, Interval) else None
         return Result(
             method=method,
             task=task,
             metric=metric,
-            value=interval.value,
-            low=interval.low if with_ends else None,
-            high=interval.high if with_ends else None,
+            value=number.value if isinstance(number, Interval) else number,
+            low=None if interval is None else interval.low,
+            high=None if interval is None else interval.high,
             task_version=cells[0].summary.task_version if task in self._cells.tasks else None,
             n=sum(cell.summary.n for cell in cells) // len(rows),
             seed=None if row is None else row.seed,

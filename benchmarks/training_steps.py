@@ -19,7 +19,7 @@ from ..router.phatgoose import train_gate
 from ..router.train import new_mixture, train_router
 from .methods import XLORA
 from .methods.gates import gate_part
-from .methods.method import experts_of, router_part
+from .methods.method import experts_of
 from .methods.multitasks import MULTITASK, category_part
 from .methods.routers import added_part
 from .multitask_data import multitask_examples, multitask_settings, same_rank_settings, sampled_examples
@@ -84,12 +84,9 @@ def merge(workshop: Workshop, *, scope: Scope, part: str) -> None:
         rank = workshop.config.budget.expert.rank if method in TAKES_RANK else None
         merge_experts(method, folders, run.part(part), MergeSettings(seed=seed, rank=rank))
         return
-    examples = {
-        task: sample_groups(
-            workshop.examples(task, "train"), workshop.config.budget.merge_examples, workshop.config.seed
-        )
-        for task in (target or workshop.tasks_in(scope))
-    }
+    examples = draw_examples(
+        workshop, target or workshop.tasks_in(scope), workshop.config.budget.merge_examples
+    )
     merge_by_learning(folders, workshop.base, examples, run.part(part), settings, progress=False)
 
 
@@ -102,7 +99,7 @@ def train_seed_router(workshop: Workshop, *, scope: Scope, method: str, seed: in
     train_router(
         new_mixture(workshop.base, experts_of(run, tasks), plan.router, seed=seed, mode=plan.mode),
         router_examples(workshop, tasks),
-        run.part(router_part(method, seed)),
+        run.router(method, seed),
         dataclasses.replace(config.budget.router, seed=seed, label_steps=steps),
         cache_folder=run.hidden_states,
     )
@@ -140,8 +137,11 @@ def add_task_expert(workshop: Workshop, *, scope: Scope, task: str, seed: int) -
 
 def router_examples(workshop: Workshop, tasks: Sequence[str]) -> dict[str, list[Example]]:
     """The training examples that routers learn from, by task."""
-    config = workshop.config
+    return draw_examples(workshop, tasks, workshop.config.budget.router_examples)
+
+
+def draw_examples(workshop: Workshop, tasks: Sequence[str], limit: int) -> dict[str, list[Example]]:
+    """At most `limit` training examples of each task, the same ones at every call."""
     return {
-        task: sample_groups(workshop.examples(task, "train"), config.budget.router_examples, config.seed)
-        for task in tasks
+        task: sample_groups(workshop.examples(task, "train"), limit, workshop.config.seed) for task in tasks
     }

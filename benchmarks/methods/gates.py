@@ -12,11 +12,12 @@ from ...moe.bank import ExpertBank
 from ...moe.mixture import MixtureForCausalLM
 from ...router.arrow import make_arrow
 from ...router.phatgoose import join_gates
-from .method import Call, Method, expert_part, experts_of
+from ..layout import expert_part
+from .method import Call, Method, experts_of
 
 PHATGOOSE = "phatgoose"
-TOP_K = 2
-"""Experts of a token in PHATGOOSE, as published."""
+ARROW_TOP_K = 3
+"""Most experts of a token in Arrow, as in PEFT."""
 ARROWS: dict[str, tuple[str, Literal["outputs", "matrices"], str, str]] = {
     "arrow": (
         "Arrow",
@@ -37,14 +38,13 @@ ARROWS: dict[str, tuple[str, Literal["outputs", "matrices"], str, str]] = {
 def arrow(name: str, tasks: tuple[str, ...]) -> Method:
     """Arrow, which trains nothing."""
     title, combine, explanation, colour = ARROWS[name]
-    top_k = min(3, len(tasks))
     return Method(
         name=name,
         title=title,
         explanation=explanation,
         colour=colour,
         family="router",
-        open=lambda call: _open_arrow(call, tasks, top_k, combine),
+        open=lambda call: _open_arrow(call, tasks, combine),
         parts=tuple(map(expert_part, tasks)),
     )
 
@@ -72,12 +72,12 @@ def gate_part(task: str) -> str:
 def _open_phatgoose(call: Call, tasks: tuple[str, ...]) -> Iterator[nn.Module]:
     bank = ExpertBank.from_folders(experts_of(call.run, tasks), call.base)
     gates = {task: call.run.part(gate_part(task)) for task in tasks}
-    router = join_gates(bank, gates, top_k=min(TOP_K, len(tasks)))
+    router = join_gates(bank, gates, top_k=call.budget.gates.top_k)
     yield MixtureForCausalLM.build(call.base, bank, router)
 
 
 @contextmanager
 def _open_arrow(
-    call: Call, tasks: tuple[str, ...], top_k: int, combine: Literal["outputs", "matrices"]
+    call: Call, tasks: tuple[str, ...], combine: Literal["outputs", "matrices"]
 ) -> Iterator[nn.Module]:
-    yield make_arrow(call.base, experts_of(call.run, tasks), top_k=top_k, combine=combine)
+    yield make_arrow(call.base, experts_of(call.run, tasks), top_k=ARROW_TOP_K, combine=combine)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..layout import expert_part
 from ..models import open_adapter, open_uniform
-from .method import Method, expert_part, experts_of
+from .method import Method, experts_of
 
 LORAHUB = "lorahub"
 MERGES = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +27,14 @@ class Call:
         base: The loaded base, which is left as it was.
         seed: Router seed; None for methods without one.
         task: The task that is asked; only methods that are told the task may look at it.
-        settings: `RouterPlan` of each method with a router, by name.
+        budget: The run's `Budget`, whose file imports the table of methods.
     """
 
     run: RunLayout
     base: Base
     seed: int | None
     task: str
-    settings: Mapping[str, Any]
+    budget: Any
 
 
 Opener = Callable[[Call], AbstractContextManager[nn.Module]]
@@ -87,16 +87,6 @@ class Method:
     def needs(self, seed: int | None, task: str) -> tuple[str, ...]:
         """The trained parts behind its answers to one task."""
         return tuple(part.format(seed=seed, task=task) for part in self.parts)
-
-
-def expert_part(task: str) -> str:
-    """Name of the expert of a task among the trained parts."""
-    return f"experts/{task}"
-
-
-def router_part(method: str, seed: int | str | None) -> str:
-    """Name of the router of a seed among the trained parts."""
-    return f"routers/{method}/{seed}"
 
 
 def experts_of(run: RunLayout, tasks: tuple[str, ...]) -> dict[str, Path]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..layout import EXPERT_PREFIX
+from ..layout import EXPERT_PREFIX, expert_part
 from ..models import open_adapter, open_base
-from .method import Method, expert_part
+from .method import Method
 
 SHOTS = 3
 

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from torch import nn
 
 from ...router.train import new_mixture
+from ..layout import expert_part, router_part
 from ..models import open_mixture
-from .method import XLORA, Call, Method, expert_part, experts_of, router_part
+from .method import XLORA, Call, Method, experts_of
 
 LAST_TRUNK = 7
 """Most blocks before the router of a trunk that is compared."""
@@ -80,7 +81,7 @@ def router(name: str, seeds: Sequence[int]) -> Method:
         explanation=explanation,
         colour=colour,
         family="router",
-        open=lambda call: open_mixture(call.run.part(router_part(name, call.seed)), call.base),
+        open=lambda call: open_mixture(call.run.router(name, call.seed), call.base),
         parts=(router_part(name, "{seed}"),),
         seeds=tuple(seeds),
     )
@@ -122,7 +123,7 @@ def added_part(task: str, seed: int | str | None) -> str:
 
 @contextmanager
 def _open_untrained(call: Call, tasks: tuple[str, ...]) -> Iterator[nn.Module]:
-    plan = call.settings[XLORA]
+    plan = call.budget.routers[XLORA]
     assert call.seed is not None
     yield new_mixture(
         call.base, experts_of(call.run, tasks), plan.router, seed=call.seed, mode=plan.mode

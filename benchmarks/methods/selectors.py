@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .method import Method, expert_part
+from ..layout import expert_part
+from .method import Method
 
 SELECTORS = {
     "random": ("Random expert", "An expert drawn anew for each question.", "#c4a484", True),

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from ...experts.errors import FinLoraError
 from ...experts.provenance import examples_sha256
 from ...experts.tasks import Example, read_examples
-from ..layout import RunLayout
-from ..methods import EXPERT_PREFIX
+from ..layout import EXPERT_PREFIX, RunLayout
 from ..page import render_page
 from ..predictions import Prediction, read_predictions
 

@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ...experts.errors import FinLoraError
-from ..layout import RunLayout
-from ..methods import EXPERT_PREFIX
+from ..layout import EXPERT_PREFIX, RunLayout
 from ..results import ResultIndex, read_results
 from ..statistics import holm
 from .permutation import MantelTest, mantel_test

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ...experts.encoding import Encoded, collate, encode_examples, prompt_lengths, token_limit
+from ...experts.encoding import Encoded, encode_examples, token_limit
 from ...experts.errors import FinLoraError
 from ...experts.tasks import Example
 from ...moe.mixture import MixtureForCausalLM
+from ..routing import run_batch
 
 _BATCH_SIZE = 8
 
@@ -64,21 +65,9 @@ def layer_names(mixture: MixtureForCausalLM, module_count: int) -> tuple[str, ..
     return mixture.bank.module_names if module_count > 1 else ("all layers",)
 
 
-@torch.no_grad()
 def _read_batch(mixture: MixtureForCausalLM, encoded: Sequence[Encoded]) -> Iterator[TokenScalings]:
-    batch = {name: tensor.to(mixture.device) for name, tensor in collate(encoded, pad_id=0).items()}
-    kept, mixture.keeps_scalings = mixture.keeps_scalings, True
-    try:
-        mixture(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            prompt_lengths=prompt_lengths(batch["labels"]),
-        )
-    finally:
-        mixture.keeps_scalings = kept
-    assert mixture.last_scalings is not None
-    scalings = mixture.last_scalings.float().cpu()
-    scalings = scalings.expand(*batch["input_ids"].shape, -1, -1)
+    batch, scalings = run_batch(mixture, encoded)
+    scalings = scalings.cpu().expand(*batch["input_ids"].shape, -1, -1)
     if bool((scalings < 0).any()):
         raise FinLoraError(
             "This router gives negative scalings, which are no shares of experts; use one with a softmax."

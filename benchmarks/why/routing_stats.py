@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...experts.tasks import Example
 from ...moe.mixture import MixtureForCausalLM
-from .read_scalings import layer_names, read_scalings
+from .read_scalings import TokenScalings, layer_names, read_scalings
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,14 @@ def routing_statistics(
     Raises:
         FinLoraError: Scalings are negative, or no question of a task fits the base.
     """
-    return [_of_task(mixture, task, examples) for task, examples in questions.items()]
+    return [
+        sum_up(mixture, task, list(read_scalings(mixture, examples))) for task, examples in questions.items()
+    ]
 
 
-def _of_task(mixture: MixtureForCausalLM, task: str, examples: Sequence[Example]) -> TaskRouting:
-    read = [one.scalings[one.predicts_answer] for one in read_scalings(mixture, examples)]
-    scalings = torch.cat(read)
+def sum_up(mixture: MixtureForCausalLM, task: str, read: Sequence[TokenScalings]) -> TaskRouting:
+    """Sum up what was read of one task's questions, as `routing_statistics` does."""
+    scalings = torch.cat([one.scalings[one.predicts_answer] for one in read])
     experts = mixture.bank.expert_names
     agreement = None
     if task in experts:

@@ -14,7 +14,7 @@ from ...experts.atomic_write import write_json
 from ...experts.tasks import Example
 from ...moe.mixture import MixtureForCausalLM
 from .read_scalings import TokenScalings, layer_names, read_scalings
-from .routing_stats import TaskRouting, routing_statistics
+from .routing_stats import TaskRouting, sum_up
 
 DIGITS = 4
 
@@ -44,11 +44,9 @@ def look_at(mixture: MixtureForCausalLM, examples: Mapping[str, Sequence[Example
         examples: Questions with their right answers, by task; of each task the shortest is kept token by
             token.
     """
-    routing = routing_statistics(mixture, examples)
-    questions = {
-        task: min(read_scalings(mixture, asked), key=lambda one: len(one.tokens))
-        for task, asked in examples.items()
-    }
+    read = {task: list(read_scalings(mixture, asked)) for task, asked in examples.items()}
+    routing = [sum_up(mixture, task, own) for task, own in read.items()]
+    questions = {task: min(own, key=lambda one: len(one.tokens)) for task, own in read.items()}
     modules = next(iter(questions.values())).scalings.shape[1]
     return RouterLook(mixture.bank.expert_names, layer_names(mixture, modules), routing, questions)
 

@@ -1,15 +1,18 @@
 """A finished run of invented answers, so that numbers and reports are tested without training anything."""
 
+import importlib
 import json
 import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from finlora.benchmarks.layout import RunLayout
-from finlora.benchmarks.methods import EXPERT_PREFIX, make_methods
+from finlora.benchmarks.layout import EXPERT_PREFIX, RunLayout
+from finlora.benchmarks.methods import make_methods
 from finlora.benchmarks.predictions import Prediction, Summary, write_predictions
 
 TASKS = ("xbrl_tags", "xbrl_value", "finer", "headline")
@@ -121,3 +124,11 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTra
     model.save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def import_toy() -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a toy module of this folder by its name, so that workers of its runs can import it too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent))
+        yield importlib.import_module

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator, Sized
 from importlib.util import find_spec
@@ -31,13 +30,9 @@ TASKS = ("headline", "sentiment")
 
 
 @pytest.fixture(scope="module")
-def toy() -> Iterator[ModuleType]:
+def toy(import_toy: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
     """The toy benchmark, importable here and in its workers."""
-    sys.path.insert(0, str(HERE))
-    import toy_benchmark  # pyright: ignore[reportMissingImports]
-
-    yield toy_benchmark
-    sys.path.remove(str(HERE))
+    yield import_toy("toy_benchmark")
     SUITES.pop("toy", None)
 
 

@@ -4,8 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -34,13 +33,9 @@ TASKS = ("headline", "sentiment", "finer", "xbrl_term")
 
 
 @pytest.fixture(scope="module")
-def toy() -> Iterator[ModuleType]:
+def toy(import_toy: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
     """The toy benchmark, importable here and in its workers."""
-    sys.path.insert(0, str(HERE))
-    import toy_everything  # pyright: ignore[reportMissingImports]
-
-    yield toy_everything
-    sys.path.remove(str(HERE))
+    yield import_toy("toy_everything")
     SUITES.pop("toy", None)
 
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -46,21 +45,9 @@ def run(toys: ModuleType, tmp_path: Path) -> Callable[..., list[Finished]]:
     return run_in_folder
 
 
-def write_job(toys: ModuleType, folder: Path, name: str, *needs: str) -> Job:
-    action = partial(toys.write, name=name, text=f"result of {name}")
-    return Job(name=name, is_done=(folder / name).exists, action=action, needs=needs)
-
-
 def test_jobs_run_after_what_they_need_and_only_if_needed(toys: ModuleType, tmp_path: Path, run):
     (tmp_path / "done").write_text("old")
-    jobs = [
-        write_job(toys, tmp_path, "done"),
-        write_job(toys, tmp_path, "first", "done"),
-        write_job(toys, tmp_path, "second", "first"),
-        write_job(toys, tmp_path, "third", "second"),
-        write_job(toys, tmp_path, "free"),
-        Job("threads", (tmp_path / "threads").exists, toys.count_threads),
-    ]
+    jobs = toys.ordered_jobs(tmp_path)
     news = run(jobs)
     order = [one.job.name for one in news]
     assert sorted(order) == ["first", "free", "second", "third", "threads"]
@@ -80,9 +67,9 @@ def test_jobs_run_after_what_they_need_and_only_if_needed(toys: ModuleType, tmp_
 
 def test_a_failed_job_ends_the_run_and_keeps_finished_work(toys: ModuleType, tmp_path: Path, run):
     jobs = [
-        write_job(toys, tmp_path, "good"),
+        toys.write_job(tmp_path, "good"),
         Job("bad", (tmp_path / "bad").exists, toys.fail, ("good",)),
-        write_job(toys, tmp_path, "later", "bad"),
+        toys.write_job(tmp_path, "later", "bad"),
     ]
     with pytest.raises(FinLoraError, match=r"bad failed: ValueError: the number is odd"):
         run(jobs, workers=1)
@@ -103,7 +90,7 @@ def test_a_job_without_a_result_is_a_defect(toys: ModuleType, tmp_path: Path, ru
 
 def test_jobs_in_the_wrong_order_are_refused(toys: ModuleType, tmp_path: Path, run):
     with pytest.raises(ValueError, match="before a job that it needs"):
-        run([write_job(toys, tmp_path, "second", "first"), write_job(toys, tmp_path, "first")])
+        run([toys.write_job(tmp_path, "second", "first"), toys.write_job(tmp_path, "first")])
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
@@ -111,21 +98,18 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, str(HERE / "run_toy_jobs.py"), str(folder)], env=environment)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.05)
-
-
-def test_kill_9_ends_the_workers_and_the_same_call_goes_on(tmp_path: Path):
+def test_kill_9_ends_the_workers_and_the_same_call_goes_on(toys: ModuleType, tmp_path: Path):
     process = start(tmp_path)
-    wait_for((tmp_path / "job-3").exists)
+    toys.wait_for((tmp_path / "job-3").exists)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert workers
     process.send_signal(signal.SIGKILL)
     process.wait()
-    wait_for(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers), 10)
+
+    def alive(worker: psutil.Process) -> bool:
+        return worker.is_running() and worker.status() != "zombie"
+
+    toys.wait_for(lambda: not any(map(alive, workers)), 10)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("job-*")}
     assert 3 <= len(before) < 12
     again = start(tmp_path)

@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,22 +74,10 @@ def run(toys: ModuleType, folder: Path, jobs: list[Job], address: str) -> list[F
     return news
 
 
-def write_job(toys: ModuleType, folder: Path, name: str, *needs: str) -> Job:
-    action = partial(toys.write, name=name, text=f"result of {name}")
-    return Job(name=name, is_done=(folder / name).exists, action=action, needs=needs)
-
-
 @needs_ray
 def test_jobs_run_after_what_they_need_and_only_if_needed(toys: ModuleType, tmp_path: Path, address: str):
     (tmp_path / "done").write_text("old")
-    jobs = [
-        write_job(toys, tmp_path, "done"),
-        write_job(toys, tmp_path, "first", "done"),
-        write_job(toys, tmp_path, "second", "first"),
-        write_job(toys, tmp_path, "third", "second"),
-        write_job(toys, tmp_path, "free"),
-        Job("threads", (tmp_path / "threads").exists, toys.count_threads),
-    ]
+    jobs = toys.ordered_jobs(tmp_path)
     news = run(toys, tmp_path, jobs, address)
     order = [one.job.name for one in news]
     assert sorted(order) == ["first", "free", "second", "third", "threads"]
@@ -110,11 +97,11 @@ def test_jobs_run_after_what_they_need_and_only_if_needed(toys: ModuleType, tmp_
 
 @needs_ray
 def test_a_killed_actor_is_reported_and_the_same_call_goes_on(toys: ModuleType, tmp_path: Path, address: str):
-    good = write_job(toys, tmp_path, "good")
+    good = toys.write_job(tmp_path, "good")
     with pytest.raises(FinLoraError, match=r"working on fatal died \(.+\); finished work is kept"):
         run(toys, tmp_path, [good, Job("fatal", (tmp_path / "fatal").exists, toys.die, ("good",))], address)
     assert (tmp_path / "good").exists()
-    news = run(toys, tmp_path, [good, write_job(toys, tmp_path, "fatal", "good")], address)
+    news = run(toys, tmp_path, [good, toys.write_job(tmp_path, "fatal", "good")], address)
     assert [one.job.name for one in news] == ["fatal"]
 
 
@@ -124,19 +111,19 @@ def test_a_machine_that_does_not_see_the_folder_is_named(
 ):
     monkeypatch.setattr(ray_crew, "leave_marker", lambda folder: folder / "seen here alone")
     with pytest.raises(FinLoraError, match=r"of the Ray cluster does not see .+; give --runs"):
-        run(toys, tmp_path, [write_job(toys, tmp_path, "first")], address)
+        run(toys, tmp_path, [toys.write_job(tmp_path, "first")], address)
 
 
 @needs_ray
 def test_an_address_where_nothing_runs_is_one_sentence(toys: ModuleType, tmp_path: Path):
     with pytest.raises(FinLoraError, match=r"Cannot join the Ray cluster nonsense: "):
-        run(toys, tmp_path, [write_job(toys, tmp_path, "first")], "nonsense")
+        run(toys, tmp_path, [toys.write_job(tmp_path, "first")], "nonsense")
 
 
 def test_ray_missing_is_one_sentence(toys: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(FinLoraError, match="Ray is not installed"):
-        run(toys, tmp_path, [write_job(toys, tmp_path, "first")], LOCAL)
+        run(toys, tmp_path, [toys.write_job(tmp_path, "first")], LOCAL)
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
@@ -145,23 +132,16 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.05)
-
-
 @needs_ray
-def test_kill_9_ends_a_local_ray_and_the_same_call_goes_on(tmp_path: Path):
+def test_kill_9_ends_a_local_ray_and_the_same_call_goes_on(toys: ModuleType, tmp_path: Path):
     process = start(tmp_path)
-    wait_for((tmp_path / "job-3").exists)
+    toys.wait_for((tmp_path / "job-3").exists)
     below = psutil.Process(process.pid).children(recursive=True)
     assert any("raylet" in one.name() for one in below)
     process.send_signal(signal.SIGKILL)
     process.wait()
     agents = [one for one in below if one.name().endswith("Agent")]
-    wait_for(lambda: not any(is_alive(one) for one in below if one not in agents), 20)
+    toys.wait_for(lambda: not any(is_alive(one) for one in below if one not in agents), 20)
     for agent in agents:
         # Ray's own, which do nothing, wait for the dead cluster for a minute before they end.
         agent.kill()

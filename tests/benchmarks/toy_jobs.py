@@ -2,7 +2,11 @@
 
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+from finlora.benchmarks.crew import Job
 
 
 class Counter:
@@ -44,3 +48,29 @@ def die(state: Counter) -> None:
 
 def lie(state: Counter) -> None:
     """End without a result."""
+
+
+def write_job(folder: Path, name: str, *needs: str) -> Job:
+    """A job that leaves a file of its name."""
+    action = partial(write, name=name, text=f"result of {name}")
+    return Job(name=name, is_done=(folder / name).exists, action=action, needs=needs)
+
+
+def ordered_jobs(folder: Path) -> list[Job]:
+    """A chain of four jobs, one that needs nothing, and one that counts threads."""
+    return [
+        write_job(folder, "done"),
+        write_job(folder, "first", "done"),
+        write_job(folder, "second", "first"),
+        write_job(folder, "third", "second"),
+        write_job(folder, "free"),
+        Job("threads", (folder / "threads").exists, count_threads),
+    ]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import (
+    ContinuousBatchingConfig,
+    GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -162,3 +164,28 @@ def slow_logits() -> Callable[..., Tensor]:
             return model(input_ids, use_cache=False, **inputs).logits
 
     return compute
+
+
+@pytest.fixture
+def check_every_cache(prompts) -> Callable[[MixtureForCausalLM], None]:
+    """Checks that a mixture generates the same tokens with no cache, a growing, a static and a paged one."""
+    greedy = {"max_new_tokens": 10, "do_sample": False, "eos_token_id": None}
+
+    def check(mixture: MixtureForCausalLM) -> None:
+        expected = mixture.generate(prompts, use_cache=False, **greedy).tolist()
+        assert mixture.generate(prompts, **greedy).tolist() == expected
+        assert mixture.generate(prompts, cache_implementation="static", **greedy).tolist() == expected
+        results = mixture.generate_batch(
+            prompts.tolist(),
+            generation_config=GenerationConfig(
+                max_new_tokens=10, do_sample=False, eos_token_id=-1, pad_token_id=2
+            ),
+            continuous_batching_config=ContinuousBatchingConfig(
+                page_size=32, num_blocks=32, max_batch_tokens=64
+            ),
+            progress_bar=False,
+        )
+        batched = {tuple(result.prompt_ids): result.generated_tokens for result in results.values()}
+        assert [batched[tuple(prompt)] for prompt in prompts.tolist()] == [row[11:] for row in expected]
+
+    return check

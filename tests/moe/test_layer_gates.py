@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from transformers import ContinuousBatchingConfig, DynamicCache, GenerationConfig
+from transformers import DynamicCache
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from finlora.experts.base_model import Base
@@ -206,25 +206,15 @@ def test_gathering_equals_computing_all_for_different_ranks_too(
     [("llama", "matrices"), ("llama", "outputs"), ("qwen2", "outputs")],
     indirect=["any_base"],
 )
-def test_every_cache_generates_the_same_tokens(any_base, make_expert, make_gated, prompts, combine) -> None:
+def test_every_cache_generates_the_same_tokens(
+    any_base, make_expert, make_gated, check_every_cache, combine
+) -> None:
     folders = {
         name: make_expert(name, seed=seed, model=type(any_base.model)(any_base.model.config))
         for seed, name in enumerate("abc")
     }
     mixture = make_gated(any_base, folders, score="standardized", top_k=2, combine=combine)
-    expected = mixture.generate(prompts, use_cache=False, **GREEDY).tolist()
-    assert mixture.generate(prompts, **GREEDY).tolist() == expected
-    assert mixture.generate(prompts, cache_implementation="static", **GREEDY).tolist() == expected
-    results = mixture.generate_batch(
-        prompts.tolist(),
-        generation_config=GenerationConfig(
-            max_new_tokens=10, do_sample=False, eos_token_id=-1, pad_token_id=2
-        ),
-        continuous_batching_config=ContinuousBatchingConfig(page_size=32, num_blocks=32, max_batch_tokens=64),
-        progress_bar=False,
-    )
-    batched = {tuple(result.prompt_ids): result.generated_tokens for result in results.values()}
-    assert [batched[tuple(prompt)] for prompt in prompts.tolist()] == [row[11:] for row in expected]
+    check_every_cache(mixture)
 
 
 def test_left_padding_changes_nothing(any_base, make_gated, prompts) -> None:

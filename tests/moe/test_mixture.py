@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from transformers import ContinuousBatchingConfig, DynamicCache, GenerationConfig
+from transformers import DynamicCache
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from finlora.experts.errors import FinLoraError
@@ -107,21 +107,11 @@ def test_single_tokens_that_gather_chosen_experts_equal_all_at_once(
 
 
 @pytest.mark.parametrize("context_width", [0, 12])
-def test_every_cache_generates_the_same_tokens(any_base, make_mixture, prompts, context_width) -> None:
+def test_every_cache_generates_the_same_tokens(
+    any_base, make_mixture, check_every_cache, context_width
+) -> None:
     mixture = make_mixture(any_base, context_width=context_width)
-    expected = mixture.generate(prompts, use_cache=False, **GREEDY).tolist()
-    assert mixture.generate(prompts, **GREEDY).tolist() == expected
-    assert mixture.generate(prompts, cache_implementation="static", **GREEDY).tolist() == expected
-    results = mixture.generate_batch(
-        prompts.tolist(),
-        generation_config=GenerationConfig(
-            max_new_tokens=10, do_sample=False, eos_token_id=-1, pad_token_id=2
-        ),
-        continuous_batching_config=ContinuousBatchingConfig(page_size=32, num_blocks=32, max_batch_tokens=64),
-        progress_bar=False,
-    )
-    batched = {tuple(result.prompt_ids): result.generated_tokens for result in results.values()}
-    assert [batched[tuple(prompt)] for prompt in prompts.tolist()] == [row[11:] for row in expected]
+    check_every_cache(mixture)
 
 
 @pytest.mark.parametrize("context_width", [0, 12])
