@@ -19,7 +19,10 @@ COMMAND_LINE = {"moe.cli", "moe.commands"}
 LAZY_IMPORTS_ALLOWED = {"moe.cli", "moe.commands"}
 """Modules that may import inside functions: a command's help must not wait for torch."""
 
-OPTIONAL_LIBRARIES = {"arelle", "edgar", "httpx", "ipywidgets", "lm_eval", "nevergrad", "ray", "wandb"}
+OPTIONAL_LIBRARIES = {
+    *("arelle", "edgar", "httpx", "ipywidgets", "lm_eval", "nevergrad", "ray", "wandb"),
+    *("dp_accounting", "ezkl", "flwr", "onnx", "onnxscript", "opacus", "py_ecc"),
+}
 """Libraries that a plain installation lacks, so they may be imported where they are used."""
 
 IMPORT_NAMES = {"scikit_learn": "sklearn"}
