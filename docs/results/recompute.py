@@ -3,11 +3,10 @@
     python docs/results/recompute.py runs/demo --methods base multitask xlora oracle --resamples 2000
 
 Nothing but Python's standard library is used, and nothing of FinLoRA. Answers are scored from prediction and
-target alone, after the descriptions of the tasks. Two rules they leave open were read in FinLoRA's code:
-CONSTANTS, and what is punctuation in free text. Intervals come from a bootstrap of this file. All means over
-seeds, over tasks and of single seeds are compared with those in `results.jsonl`. The exit status is 1 if an
-answer is stored with another score, if a mean differs by more than 1e-9, or if an end of an interval differs
-by more than 0.5 points and by more than random draws explain.
+target alone, after the descriptions of the tasks. Intervals come from a bootstrap of this file. All means
+over seeds, over tasks and of single seeds are compared with those in `results.jsonl`. The exit status is 1 if
+an answer is stored with another score, if a mean differs by more than 1e-9, or if an end of an interval
+differs by more than 0.5 points and by more than random draws explain.
 """
 
 import argparse
@@ -24,6 +23,7 @@ from functools import partial
 from math import ceil, isnan, nan, sqrt
 from pathlib import Path
 from statistics import fmean
+from string import punctuation
 
 # How one answer is scored: 0.0 (wrong) to 1.0 (right).
 
@@ -48,10 +48,10 @@ NUMBER = re.compile(
 
 
 def number(text: str) -> Fraction | None:
-    """The whole text as a number: -1200 for "($1,200.0)"; currency and percent signs do not count."""
+    """The whole text as a number: -1200 for "($1,200.0)", "(-1200)"; currency, percent signs do not count."""
     if not (found := NUMBER.fullmatch(text.strip())):
         return None
-    negative = found["bracket"] or found["sign"] == "-"
+    negative = found["sign"] == "-" or (found["bracket"] and not found["sign"])
     return Fraction(found["digits"].replace(",", "")) * (-1 if negative else 1)
 
 
@@ -66,7 +66,6 @@ def score_number(
 
 
 PRIME = 2**61 - 1
-CONSTANTS = (1, 2, 4, 12, 100, 360, 365)
 OPERAND = re.compile(r"(\d{1,3}(,\d{3})+|\d+)(\.\d+)?|\.\d+|((us-gaap|[A-Za-z]\w*):)?[A-Za-z_]\w*")
 OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}
 OPERATIONS[ast.Div] = lambda one, other: one * pow(other, -1, PRIME)
@@ -76,28 +75,54 @@ def score_formula(prediction: str, target: str) -> float:
     """Algebraic equality with tags and numbers as variables: 6 / 3 is not 2, a / b * 100 is 100 * a / b.
 
     Formulas that are equal as fractions of polynomials have equal values; others differ almost everywhere
-    (Schwartz 1980). So both are evaluated at one random point, modulo a prime of 61 bits. CONSTANTS stand for
-    themselves: 100 - 100 * a / b is (b - a) / b * 100.
+    (Schwartz 1980). So both are evaluated at one random point, modulo a prime of 61 bits. 1 stands for
+    itself, since 1 - a / b is (b - a) / b; both must have the same numbers, so that 0 is not 0 / 9 * 100.
     """
-    right = formula_value(target)
-    return score_label(prediction, target) if right is None else float(formula_value(prediction) == right)
+    right, given = formula(target), formula(prediction)
+    if right is None:
+        return score_label(prediction, target)
+    return float(given is not None and numbers(given) == numbers(right) and value(given) == value(right))
 
 
-def formula_value(text: str) -> float | None:
-    """Value at the random point; None for no formula, nan (equal to nothing) where it divides by 0."""
+def formula(text: str) -> ast.AST | None:
+    """The text's expression over names that say their value, and whether it is a number's; None for none."""
 
-    def value(operand: re.Match[str]) -> str:
+    def name(operand: re.Match[str]) -> str:
         found = operand.group().removeprefix("us-gaap:").replace(",", "")
-        key = Fraction(found) if found[0] in ".0123456789" else found
-        return f" v{key if key in CONSTANTS else random.Random(str(key)).randrange(1, PRIME)} "
+        if found[0] not in ".0123456789":
+            return f" v{random.Random(found).randrange(1, PRIME)} "
+        key = Fraction(found)
+        return f" n{1 if key == 1 else random.Random(str(key)).randrange(1, PRIME)} "
 
-    source = OPERAND.sub(value, " ".join(text.split())).strip()
-    if re.search(r"[^v0-9+*/() -]|\*\*|//", source):
+    source = OPERAND.sub(name, " ".join(text.split())).strip()
+    if re.search(r"[^nv0-9+*/() -]|\*\*|//", source):
         return None
     try:
-        return evaluate(ast.parse(source, mode="eval").body)
+        expression = ast.parse(source, mode="eval").body
+        value(expression)
     except (SyntaxError, RecursionError, MemoryError):
         return None
+    return expression
+
+
+def numbers(node: ast.AST) -> set[int]:
+    """The values of the numbers in an expression, but for a 1 that is added or subtracted."""
+    match node:
+        case ast.Name(id=name):
+            return {int(name[1:])} if name[0] == "n" else set()
+        case ast.UnaryOp(operand=operand):
+            return numbers(operand)
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub(), right=right):
+            return set().union(*(numbers(one) for one in (left, right) if getattr(one, "id", "") != "n1"))
+        case ast.BinOp(left=left, right=right):
+            return numbers(left) | numbers(right)
+    return set()
+
+
+def value(node: ast.AST) -> float:
+    """Value at the random point; nan (equal to nothing) where the expression divides by 0."""
+    try:
+        return evaluate(node)
     except ValueError:  # zero has no inverse
         return nan
 
@@ -115,9 +140,9 @@ def evaluate(node: ast.AST) -> int:
 
 
 def score_text(prediction: str, target: str) -> float:
-    """F1 of shared words as in SQuAD: lower case, punctuation of any script deleted, without articles."""
-    texts = ("".join(c for c in text.lower() if c.isalnum() or c.isspace()) for text in (prediction, target))
-    given, right = (Counter(one for one in text.split() if one not in ("a", "an", "the")) for text in texts)
+    """F1 of shared words as in SQuAD: lower case, ASCII punctuation deleted, without articles."""
+    texts = ("".join(c for c in text.lower() if c not in punctuation) for text in (prediction, target))
+    given, right = (Counter(re.sub(r"\b(a|an|the)\b", " ", text).split()) for text in texts)
     shared = (given & right).total()
     return 2 * shared / (given.total() + right.total()) if shared else float(given == right)
 

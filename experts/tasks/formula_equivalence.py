@@ -1,56 +1,71 @@
-"""Whether two formulas are algebraically equal: ``a / b * 100`` equals ``100 * a / b``, by SymPy.
+"""Whether two formulas are algebraically equal: ``a / b * 100`` equals ``100 * a / b``.
 
-The formulas are parsed by ``canonical_formula``, never by SymPy, which would evaluate what a model wrote.
+Tags and numbers are variables. Formulas that are equal as fractions of polynomials have equal values wherever
+both are defined, and others differ almost everywhere (Schwartz 1980), so both are evaluated, exactly, at one
+random point that depends on nothing but the names of the variables.
 """
 
+import random
 from decimal import Decimal
+from fractions import Fraction
 from functools import lru_cache
-
-import sympy
 
 from .formula import Canonical, canonical_formula
 
-CONSTANTS = frozenset(map(Decimal, (1, 2, 4, 12, 100, 360, 365)))
-"""Numbers that stand for themselves. Every other one is a value from a statement and is kept apart like a
-name, so that a formula "substituted with values" does not equal its result."""
-
-_MOST_OPERANDS = 16
-"""In a longer formula only the canonical forms are compared: multiplying out takes time exponential in it."""
+_ONE = Decimal(1)
+_RANGE = 2**61
+"""A wrong equality has a chance of the formulas' degree in this many."""
 
 
 @lru_cache(maxsize=4096)
 def equivalent_formulas(one: str, other: str) -> bool:
-    """Whether both texts are formulas and equal as rational functions of their tags and values.
+    """Whether both texts are formulas and equal as rational functions of their tags and numbers.
 
-    Tags are compared without ``us-gaap:``. Where a denominator is zero whatever the values, nothing is equal.
+    Every number, 0 and 100 included, may be a value from a statement, so it is kept apart like a tag; a
+    formula "substituted with values" does not equal its result. Only 1 stands for itself, as ``1 - a / b``
+    equals ``(b - a) / b``. Both formulas must have the same numbers, but for a 1 that is added or subtracted:
+    ``12 / 100 * 100`` does not equal ``12``, nor ``0 / 9 * 100`` ``0``. Tags are compared without
+    ``us-gaap:``. Where a denominator is zero whatever the values, nothing else is equal.
     """
     forms = canonical_formula(one), canonical_formula(other)
     if forms[0] is None or forms[1] is None:
         return False
     if forms[0] == forms[1]:
         return True
-    if any(_operands(form) > _MOST_OPERANDS for form in forms if form is not None):
+    if _numbers(forms[0]) != _numbers(forms[1]):
         return False
-    left, right = (_expression(form) for form in forms if form is not None)
-    if left.has(sympy.zoo, sympy.nan) or right.has(sympy.zoo, sympy.nan):
+    try:
+        return _value(forms[0]) == _value(forms[1])
+    except ZeroDivisionError:
         return False
-    return bool(sympy.cancel(left - right) == 0)
 
 
-def _operands(form: Canonical) -> int:
-    kind, content = form
-    return 1 if kind in ("number", "name") else sum(_operands(part) for _, part in content)
-
-
-def _expression(form: Canonical) -> sympy.Expr:
+def _numbers(form: Canonical) -> set[Decimal]:
+    """The numbers of a formula without their signs, and without a 1 that is a term of a sum."""
     kind, content = form
     if kind == "name":
-        return sympy.Symbol(f"tag {content}")
+        return set()
     if kind == "number":
-        size = abs(content)
-        symbol = sympy.Integer(int(size)) if size in CONSTANTS or not size else sympy.Symbol(f"value {size}")
-        return -symbol if content < 0 else symbol
-    parts = [(sign, _expression(part)) for sign, part in content]
+        return {abs(content)}
+    found = [_numbers(part) for _, part in content if kind == "product" or part != ("number", _ONE)]
+    return set().union(*found)
+
+
+def _value(form: Canonical) -> Fraction:
+    kind, content = form
+    if kind == "number":
+        size = Fraction(1) if abs(content) == _ONE else _drawn(f"value {abs(content)}")
+        return -size if content < 0 else size
+    if kind == "name":
+        return _drawn(f"tag {content}")
+    parts = [(sign, _value(part)) for sign, part in content]
     if kind == "sum":
-        return sympy.Add(*(sign * part for sign, part in parts))
-    return sympy.Mul(*(part**sign for sign, part in parts))
+        return sum((sign * part for sign, part in parts), Fraction(0))
+    product = Fraction(1)
+    for exponent, part in parts:
+        product *= part**exponent
+    return product
+
+
+def _drawn(variable: str) -> Fraction:
+    return Fraction(random.Random(variable).randrange(1, _RANGE))

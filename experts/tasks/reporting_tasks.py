@@ -5,6 +5,10 @@ from .scorers import rounded_number_score, tags_score, text_score
 from .task import Task
 
 _TAG_METRICS = ("macro F1 of tags", "micro F1 of tags", "F1 of tags in any order")
+_TAG_LIST = (
+    "one tag, or several separated by commas, one a question; the score is the share of right tags in their "
+    "places, of as many as are asked or given; the prefix us-gaap: is optional, upper and lower case count"
+)
 _TEXT_METRICS = ("ROUGE-L",)
 _ONE_NUMERAL = '"<numeral>" in sentence: "<sentence>"?⏎Output US GAAP tag:'
 _OTHER_FORM = "FinLoRA's form lists the tags and asks four such questions at once."
@@ -15,7 +19,7 @@ FINER = Task(
     category="reporting",
     title="Numeral tagging (FiNER)",
     prompt=f"What is the best us gaap tag for entity {_ONE_NUMERAL}",
-    answer_form="one tag without prefix, or several separated by commas, one a question",
+    answer_form=_TAG_LIST,
     scorer=tags_score,
     finlora_metric="lists",
     metrics=_TAG_METRICS,
@@ -47,7 +51,7 @@ FNXL = Task(
     category="reporting",
     title="Numeral tagging (FNXL)",
     prompt=f"What is the best us gaap tag for entity {_ONE_NUMERAL}",
-    answer_form="one tag without prefix, or several separated by commas, one a question",
+    answer_form=_TAG_LIST,
     scorer=tags_score,
     finlora_metric="lists",
     metrics=_TAG_METRICS,
@@ -90,11 +94,11 @@ FNXL = Task(
 )
 XBRL_TERM = Task(
     name="xbrl_term",
-    version=1,
+    version=2,
     category="reporting",
     title="XBRL term explanation",
     prompt="Explain this XBRL term briefly in one sentence: <term>. Answer:",
-    answer_form="a sentence",
+    answer_form="a sentence, scored by the F1 of the words it shares with the right one",
     scorer=text_score,
     finlora_metric="BERTScore",
     metrics=_TEXT_METRICS,
@@ -124,7 +128,7 @@ XBRL_TERM = Task(
 )
 FINANCIAL_MATH = Task(
     name="financial_math",
-    version=2,
+    version=3,
     category="analysis",
     title="Financial math",
     prompt=(
@@ -132,7 +136,10 @@ FINANCIAL_MATH = Task(
         "with no explanations or other text. Formula: <formula>, Explanation: <symbols>. "
         "Question: <question>. Answer:"
     ),
-    answer_form="a number with two decimals",
+    answer_form=(
+        "a number with two decimals, right within 0.005, or within a millionth where that is more; $, % and "
+        "thousands separators are ignored"
+    ),
     scorer=rounded_number_score,
     max_new_tokens=16,
     source="XBRL-Agent formulas in FinLoRA's split",
@@ -164,14 +171,14 @@ FINANCIAL_MATH = Task(
 )
 FINANCEBENCH = Task(
     name="financebench",
-    version=1,
+    version=2,
     category="analysis",
     title="FinanceBench",
     prompt=(
         "Answer the following question very briefly using scanned text from pages. No explanation needed. "
         "Question: <question>⏎Document Pages Context:⏎<pages>⏎⏎Answer:"
     ),
-    answer_form="a few words or a number",
+    answer_form="a few words or a number, scored by the F1 of the words shared with the right ones",
     scorer=text_score,
     finlora_metric="BERTScore",
     metrics=_TEXT_METRICS,

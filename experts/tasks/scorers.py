@@ -7,6 +7,7 @@ numbers.
 """
 
 import re
+import string
 from collections import Counter
 from decimal import Decimal, InvalidOperation
 
@@ -16,7 +17,7 @@ from .formula_equivalence import equivalent_formulas
 _TERMINAL_PUNCTUATION = ".,;:!?"
 _NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:[eE][+-]?\d{1,3})?")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_PUNCTUATION = re.compile(r"[^\w\s]|_")
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _CHOICE = re.compile(r"\(?(?P<letter>[A-Za-z])(?:\)|\.|:|$)[.:]?\s*(?P<text>.*)", re.DOTALL)
 _TWO_DECIMALS = Decimal("0.005")
 _RELATIVE_TOLERANCE = Decimal("1e-6")
@@ -28,7 +29,7 @@ def label_score(prediction: str, target: str) -> float:
 
 
 def tag_score(prediction: str, target: str) -> float:
-    """Exact, case-sensitive match of one tag, with or without the ``us-gaap:`` prefix."""
+    """Exact match of one tag: case counts, the ``us-gaap:`` prefix does not."""
     return float(_tag(prediction) == _tag(target))
 
 
@@ -48,8 +49,8 @@ def tag_set_score(prediction: str, target: str) -> float:
 def number_score(prediction: str, target: str) -> float:
     """Numeric equality without tolerance: "$1,200.0" equals "1200", "3.0" does not equal "3.01".
 
-    Currency sign, percent sign, thousands separators and brackets around a negative number are ignored.
-    A target that is no number is compared as a label.
+    Dollar sign, percent sign and thousands separators are ignored; brackets make a number without a sign
+    negative. A target that is no number is compared as a label.
     """
     wanted = parse_number(target)
     if wanted is None:
@@ -74,7 +75,7 @@ def formula_score(prediction: str, target: str) -> float:
     """Algebraic equality of two formulas over tags or numbers: ``a / b * 100`` equals ``100 * a / b``.
 
     The ``us-gaap:`` prefix and thousands separators do not count. Values are not calculated with: "6 / 3"
-    does not equal "2". A target that is no formula is compared as a label.
+    does not equal "2", nor "0 / 9 * 100" "0". A target that is no formula is compared as a label.
     """
     if canonical_formula(target) is None:
         return label_score(prediction, target)
@@ -97,8 +98,9 @@ def choice_score(prediction: str, target: str) -> float:
 def text_score(prediction: str, target: str) -> float:
     """Token F1 of free text as in SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250).
 
-    Lower case, without punctuation and articles. It counts shared words, not shared meaning, and is not
-    comparable with the BERTScore that FinLoRA reports.
+    Lower case, without articles and without ASCII punctuation; as in SQuAD's own script a dash, a typographic
+    quotation mark or a euro sign stays. It counts shared words, not shared meaning, and is not comparable
+    with the BERTScore that FinLoRA reports.
     """
     predicted, wanted = _words(prediction), _words(target)
     if not predicted or not wanted:
@@ -108,10 +110,14 @@ def text_score(prediction: str, target: str) -> float:
 
 
 def parse_number(text: str) -> Decimal | None:
-    """Reads one number as written in an answer or a filing; None when the whole text is not a number."""
+    """Reads one number as written in an answer or a filing; None when the whole text is not a number.
+
+    Brackets make a number without a sign negative, as in statements; around one with a sign they say nothing
+    more: "(5)" and "(-5)" are -5.
+    """
     bare = text.strip().replace("\N{MINUS SIGN}", "-")
-    negative = bare.startswith("(") and bare.endswith(")")
-    bare = bare[1:-1] if negative else bare
+    in_brackets = bare.startswith("(") and bare.endswith(")")
+    bare = bare[1:-1] if in_brackets else bare
     bare = bare.replace("$", "").replace("%", "").replace(" ", "").rstrip(".")
     if not bare or not _NUMBER.fullmatch(bare):
         return None
@@ -119,7 +125,7 @@ def parse_number(text: str) -> Decimal | None:
         number = Decimal(bare.replace(",", ""))
     except InvalidOperation:
         return None
-    return -number if negative else number
+    return -number if in_brackets and bare[0] not in "+-" else number
 
 
 def normalized_label(text: str) -> str:
@@ -139,5 +145,5 @@ def _tag(text: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    without_punctuation = _PUNCTUATION.sub("", text.lower())
+    without_punctuation = text.lower().translate(_WITHOUT_PUNCTUATION)
     return _ARTICLES.sub(" ", without_punctuation).split()

@@ -27,7 +27,7 @@ XBRL_TAGS = Task(
     category="analysis",
     title="XBRL tag extraction",
     prompt=_PROMPT,
-    answer_form="one tag with its prefix, such as us-gaap:Goodwill",
+    answer_form="one tag, such as us-gaap:Goodwill; the prefix is optional, upper and lower case count",
     scorer=tag_score,
     metrics=("macro F1", "micro F1"),
     max_new_tokens=48,
@@ -51,11 +51,14 @@ XBRL_TAGS = Task(
 )
 XBRL_VALUE = Task(
     name="xbrl_value",
-    version=1,
+    version=2,
     category="analysis",
     title="XBRL value extraction",
     prompt=_PROMPT,
-    answer_form="the number as it stands in the filing",
+    answer_form=(
+        "the number as it stands in the filing, without tolerance; $, % and thousands separators are "
+        "ignored, and brackets make it negative"
+    ),
     scorer=number_score,
     max_new_tokens=24,
     source=_SOURCE,
@@ -88,11 +91,14 @@ XBRL_VALUE = Task(
 )
 XBRL_FORMULA = Task(
     name="xbrl_formula",
-    version=2,
+    version=3,
     category="analysis",
     title="XBRL formula construction",
     prompt=_PROMPT,
-    answer_form="a formula of tags, such as (us-gaap:NetIncomeLoss / us-gaap:Revenues) * 100",
+    answer_form=(
+        "a formula of tags, such as (us-gaap:NetIncomeLoss / us-gaap:Revenues) * 100; any algebraically "
+        "equal form of it with the same numbers counts, the prefix us-gaap: is optional"
+    ),
     scorer=formula_score,
     max_new_tokens=96,
     source=_SOURCE,
@@ -121,11 +127,14 @@ XBRL_FORMULA = Task(
 )
 XBRL_FORMULA_CALC = Task(
     name="xbrl_formula_calc",
-    version=2,
+    version=3,
     category="analysis",
     title="XBRL formula calculation",
     prompt=_PROMPT,
-    answer_form="a formula with values in it, such as (1200 / 8000) * 100",
+    answer_form=(
+        "a formula with values in it, such as (1200 / 8000) * 100; any algebraically equal form of it with "
+        "the same numbers counts, its result does not"
+    ),
     scorer=formula_score,
     max_new_tokens=64,
     source=_SOURCE,

@@ -91,6 +91,9 @@ def test_different_numbers_score_zero(scorer):
         (number_score, "$3,875,393,000,000", "3875393000000.0"),
         (number_score, "(12.50)", "-12.5"),
         (number_score, "\N{MINUS SIGN}7%", "-7"),
+        (number_score, "(-5)", "-5"),
+        (number_score, "($-5)", "(5)"),
+        (number_score, "(+5)", "5"),
         (number_score, "1e3", "1000"),
         (rounded_number_score, "21462.5799", "21462.58"),
         (rounded_number_score, "40.00%", "40.0"),
@@ -119,6 +122,8 @@ def test_equal_answers_written_differently_score_one(scorer, prediction, target)
         (number_score, "12 34", "12"),
         (number_score, "12.3.4", "12.3"),
         (number_score, "-5", "5"),
+        (number_score, "(-5)", "5"),
+        (number_score, "(5)", "5"),
         (number_score, "nan", "5"),
         (rounded_number_score, "3.0", "3.01"),
         (rounded_number_score, "3", "3.01"),
@@ -150,6 +155,20 @@ def test_tag_lists_count_by_position(prediction, share):
 def test_text_score_is_the_f1_of_shared_words():
     """Two of three predicted words are among four wanted: precision 2/3, recall 1/2."""
     assert text_score("income and tax", "net income before tax") == pytest.approx(2 * 2 / (3 + 4))
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "share"),
+    [
+        ("U.S.-based 'net' income!", "us based net income", 2 / 7 * 2),
+        ("net \N{EN DASH} income", "net income", 2 * 2 / 5),
+        ("\N{EURO SIGN}5", "5", 0.0),
+        ("\N{LEFT DOUBLE QUOTATION MARK}cash\N{RIGHT DOUBLE QUOTATION MARK}", "cash", 0.0),
+    ],
+)
+def test_text_score_deletes_ascii_punctuation_alone(prediction, target, share):
+    """As SQuAD's evaluate-v1.1.py, which deletes the characters of Python's string.punctuation."""
+    assert text_score(prediction, target) == pytest.approx(share)
 
 
 def test_parse_number_refuses_what_is_no_number():
