@@ -29,6 +29,7 @@ from .checkpoint import save_mixture
 from .generation import MixtureGenerationMixin
 from .layer_gates import LayerRouter
 from .layer_scalings import LayerScalings, check_gates_fit, lay_out_groups
+from .mixture_linear import MixtureLinear
 from .mode import EXACT, Mode
 from .pass_inputs import ONLY_FOR_THE_MIXTURE_PASS, count_on, normalize, only_tokens, without_cache
 from .router_attention import RouterAttention
@@ -98,9 +99,11 @@ class MixtureForCausalLM(PreTrainedModel, MixtureGenerationMixin):
             if looks_back
             else None
         )
-        twin = make_twin(
-            base_model, bank, self.context, cache_shift=self._base_depth, first_block=mode.block or 0
-        )
+        layers = {
+            name: partial(MixtureLinear, stacks=bank.stacks, context=self.context, index=index)
+            for index, name in enumerate(bank.module_names)
+        }
+        twin = make_twin(base_model, layers, cache_shift=self._base_depth, first_block=mode.block or 0)
         if mode.block is not None:
             block = twin.get_submodule(block_names(twin)[mode.block])
             block.register_forward_pre_hook(self._route_at_block, with_kwargs=True)

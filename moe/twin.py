@@ -8,6 +8,7 @@ one ordinary transformers cache serves both.
 
 import copy
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -15,27 +16,25 @@ from torch import nn
 from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from ..experts.errors import FinLoraError
-from .bank import ExpertBank
 from .few_rows import FewRowsLinear
-from .mixture_linear import MixtureLinear
 from .router_attention import kind_of_place
-from .scalings import ScalingsContext
+
+Replacements = Mapping[str, Callable[[nn.Module], nn.Module]]
+"""Makes a layer that stands in for a linear layer of the base, by the name of that layer."""
 
 
 def make_twin(
     base_model: PreTrainedModel,
-    bank: ExpertBank,
-    context: ScalingsContext,
+    replacements: Replacements,
     *,
     cache_shift: int,
     first_block: int = 0,
 ) -> PreTrainedModel:
-    """Copy `base_model` shallowly, with a `MixtureLinear` in place of each adapted linear layer.
+    """Copy `base_model` shallowly, with other layers in place of the adapted linear layers.
 
     Args:
         base_model: Any decoder-only model; it is not changed.
-        bank: Experts of all adapted linear layers.
-        context: Where the mixture puts the scalings of a pass.
+        replacements: What stands in for each adapted linear layer.
         cache_shift: Added to every `layer_idx`: the base's number of layers if it runs before the twin, else
             0.
         first_block: Experts act in this decoder block and later ones only.
@@ -53,8 +52,8 @@ def make_twin(
             "no layer_idx; use a decoder-only model that ships with transformers."
         )
     without = tuple(f"{name}." for name in block_names(base_model)[:first_block]) if first_block else ()
-    adapted = {name: index for index, name in enumerate(bank.module_names) if not name.startswith(without)}
-    twin = cast(PreTrainedModel, _copy_module(base_model, "", adapted, bank, context))
+    adapted = {name: make for name, make in replacements.items() if not name.startswith(without)}
+    twin = cast(PreTrainedModel, _copy_module(base_model, "", adapted))
     if (head := twin.get_output_embeddings()) is not None:
         twin.set_output_embeddings(FewRowsLinear(head))
     for module in twin.modules():
@@ -79,14 +78,12 @@ def block_names(model: PreTrainedModel) -> list[str]:
     )
 
 
-def _copy_module(
-    module: nn.Module, name: str, adapted: dict[str, int], bank: ExpertBank, context: ScalingsContext
-) -> nn.Module:
+def _copy_module(module: nn.Module, name: str, adapted: Replacements) -> nn.Module:
     if name in adapted:
-        return MixtureLinear(module, bank.stacks, context, adapted[name])
+        return adapted[name](module)
     prefix = f"{name}." if name else ""
     children = {
-        key: child and _copy_module(child, prefix + key, adapted, bank, context)
+        key: child and _copy_module(child, prefix + key, adapted)
         for key, child in module._modules.items()
     }
     unchanged = all(child is module._modules[key] for key, child in children.items())
