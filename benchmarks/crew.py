@@ -59,7 +59,10 @@ class DeadWorkerError(Exception):
 class Crew(Protocol):
     """Workers, numbered from 0, of which each does one job at a time."""
 
-    size: int
+    @property
+    def size(self) -> int:
+        """Number of workers."""
+        ...
 
     def give(self, worker: int, job: Job) -> None:
         """Let a worker that is free begin a job."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 MACRO = "macro"
 """Mean over tasks."""
@@ -83,29 +84,36 @@ class Bootstrap:
         self._values: dict[tuple[str, str], float] = {}
         self._draws: dict[tuple[str, str], NDArray[np.float64]] = {}
         self._extreme: dict[tuple[str, str], int] = {}
+        self._weights = {MACRO: dict.fromkeys(groups, 1 / len(groups))}
+        if categories is not None:
+            self._weights[CATEGORIES] = _category_weights({task: categories[task] for task in groups})
         seed_weights = {method: self._seed_weights(method, by_task) for method, by_task in scores.items()}
         for task, items in groups.items():
             self._draw_task(task, items, scores, seed_weights)
         for method in scores:
-            self._values[method, MACRO] = float(np.mean([self._values[method, task] for task in groups]))
-            self._draws[method, MACRO] = np.mean([self._draws[method, task] for task in groups], axis=0)
-            if categories is not None:
-                self._average_categories(method, {task: categories[task] for task in groups})
+            for mean, weights in self._weights.items():
+                self._values[method, mean] = sum(
+                    weight * self._values[method, task] for task, weight in weights.items()
+                )
+                self._draws[method, mean] = np.sum(
+                    [weight * self._draws[method, task] for task, weight in weights.items()], axis=0
+                )
 
     def score(self, method: str, task: str = MACRO) -> Interval:
-        """Score of a method on a task, or its macro mean over tasks, 0 to 100.
+        """Score of a method on a task, or its mean over tasks or categories, 0 to 100.
 
-        Where every item of a task scored 0, or every item 100, there is nothing to resample and the exact
-        binomial bound over clusters stands in (Clopper and Pearson 1934).
+        Where every item scored 0, or every item 100, there is nothing to resample and an exact binomial bound
+        over clusters stands in (`extreme_bound`).
         """
-        interval = self._interval(self._values[method, task], self._draws[method, task])
-        clusters = self._extreme.get((method, task))
-        if clusters is None:
-            return interval
-        reach = 100 * (1 - TAIL ** (1 / clusters))
-        if interval.value == 0:
-            return Interval(0.0, 0.0, reach)
-        return Interval(100.0, 100.0 - reach, 100.0)
+        value = self._values[method, task]
+        weights = self._weights.get(task, {task: 1.0})
+        clusters = [self._extreme.get((method, one)) for one in weights]
+        known = [count for count in clusters if count is not None]
+        extremes = {self._values[method, one] for one in weights}
+        if len(known) < len(clusters) or len(extremes) > 1:
+            return self._interval(value, self._draws[method, task])
+        reach = 100 * extreme_bound(list(weights.values()), known)
+        return Interval(0.0, 0.0, reach) if extremes == {0.0} else Interval(100.0, 100.0 - reach, 100.0)
 
     def difference(self, method: str, other: str, task: str = MACRO) -> Interval:
         """Score of `method` minus score of `other`, in points."""
@@ -184,16 +192,6 @@ class Bootstrap:
                 self._extreme[method, task] = len(names)
             first += len(own)
 
-    def _average_categories(self, method: str, categories: Mapping[str, str]) -> None:
-        names = sorted(set(categories.values()))
-        members = [[task for task, one in categories.items() if one == name] for name in names]
-        self._values[method, CATEGORIES] = float(
-            np.mean([np.mean([self._values[method, task] for task in tasks]) for tasks in members])
-        )
-        self._draws[method, CATEGORIES] = np.mean(
-            [np.mean([self._draws[method, task] for task in tasks], axis=0) for tasks in members], axis=0
-        )
-
     def _seed_weights(self, method: str, by_task: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
         """How much each row counts in each draw, (resample, row)."""
         rows = len(next(iter(by_task.values())))
@@ -239,6 +237,39 @@ class Bootstrap:
                     raise ValueError(
                         f"{method} on {task}: scores are {array.shape}, items {len(groups[task])}"
                     )
+
+
+def extreme_bound(weights: Sequence[float], clusters: Sequence[int]) -> float:
+    """Upper end of the 95 % interval of a mean share of right answers where all of them were wrong.
+
+    For one task it is the exact bound of Clopper and Pearson (1934), 1 - 0.025 ** (1 / clusters). For a mean
+    over tasks it is the largest mean of those shares under which nothing but wrong answers still has a chance
+    of 2.5 %, so also that bound, over all clusters together, where all tasks have as many and weigh alike.
+    With all answers right it is, by symmetry, the distance of the lower end from 1.
+
+    Args:
+        weights: Weight of each task in the mean, 1 in all.
+        clusters: Its number of clusters.
+    """
+    sizes = np.asarray(clusters, dtype=float)
+    # The largest sum of w * (1 - q) with the product of q ** n held at 0.025 has w / n in proportion to q,
+    # but no q above 1; its factor is found on a logarithmic scale.
+    costs = np.log(sizes) - np.log(np.asarray(weights, dtype=float))
+
+    def log_chance(factor: float) -> float:
+        return float(sizes @ np.minimum(0.0, factor + costs))
+
+    furthest = -float(costs.min())
+    factor = brentq(
+        lambda one: log_chance(one) - np.log(TAIL), furthest + np.log(TAIL) - np.ptp(costs), furthest
+    )
+    return float(np.asarray(weights) @ -np.expm1(np.minimum(0.0, factor + costs)))
+
+
+def _category_weights(categories: Mapping[str, str]) -> dict[str, float]:
+    """Weight of each task in the mean over categories of the mean over their tasks."""
+    names = list(categories.values())
+    return {task: 1 / (len(set(names)) * names.count(name)) for task, name in categories.items()}
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

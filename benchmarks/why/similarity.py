@@ -144,24 +144,36 @@ def _compare(updates: Sequence[Update | None]) -> _Layer:
     inner, opposed, magnitude = (np.zeros((count, count)) for _ in range(3))
     overlaps = np.full((2, count, count), np.nan)
     chances: tuple[list[float], list[float]] = ([], [])
-    spaces = [None if update is None else row_and_column_space(update) for update in updates]
-    dense = [None if update is None else update.dense() for update in updates]
+    parts = [
+        None if update is None else (update, row_and_column_space(update), update.dense())
+        for update in updates
+    ]
     for i, j in combinations_with_replacement(range(count), 2):
-        one, other = updates[i], updates[j]
-        if one is None or other is None:
+        first, second = parts[i], parts[j]
+        if first is None or second is None:
             continue
+        (one, spaces, dense), (other, other_spaces, other_dense) = first, second
         both = [i, j], [j, i]
         shared[both] = True
         inner[both] = inner_product(one, other)
-        products = dense[i].double() * dense[j]  # pyright: ignore[reportOptionalMemberAccess, reportOperatorIssue]
+        products = dense.double() * other_dense
         opposed[both] = float(products.clamp(max=0).abs().sum())
         magnitude[both] = float(products.abs().sum())
-        for side, (mine, theirs) in enumerate(zip(spaces[i], spaces[j], strict=True)):  # pyright: ignore[reportArgumentType]
+        for side, (mine, theirs) in enumerate(zip(spaces, other_spaces, strict=True)):
             if mine.shape[1] and theirs.shape[1]:
                 overlaps[side][both] = float((principal_cosines(mine, theirs) ** 2).mean())
                 if i != j:
                     chances[side].append(max(mine.shape[1], theirs.shape[1]) / mine.shape[0])
-    return _Layer(shared, inner, *overlaps, opposed, magnitude, *chances)
+    return _Layer(
+        shared=shared,
+        inner=inner,
+        row_overlap=overlaps[0],
+        column_overlap=overlaps[1],
+        opposed=opposed,
+        magnitude=magnitude,
+        row_chance=chances[0],
+        column_chance=chances[1],
+    )
 
 
 def _by_number(layer: str) -> list[tuple[int, str]]:

@@ -1,9 +1,20 @@
 """The bootstrap against a slow loop, and its intervals against the truth in simulated data."""
 
+import itertools
+
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from finlora.benchmarks.statistics import CATEGORIES, MACRO, Bootstrap, Interval, cluster_counts, holm
+from finlora.benchmarks.statistics import (
+    CATEGORIES,
+    MACRO,
+    Bootstrap,
+    Interval,
+    cluster_counts,
+    extreme_bound,
+    holm,
+)
 
 
 def clustered_scores(generator: np.random.Generator, clusters: int, size: int, mean: float):
@@ -117,6 +128,55 @@ def test_all_right_or_all_wrong_still_has_an_interval(answer: float, expected: I
     assert interval.value == expected.value
     assert interval.low == pytest.approx(expected.low, abs=0.005)
     assert interval.high == pytest.approx(expected.high, abs=0.005)
+
+
+@pytest.mark.parametrize("answer", [0.0, 100.0])
+@pytest.mark.parametrize("mean", [MACRO, CATEGORIES])
+def test_a_mean_of_tasks_that_are_all_wrong_or_all_right_has_an_interval(answer: float, mean: str):
+    groups = {task: [str(index) for index in range(25)] for task in "abcd"}
+    scores = {"m": {task: np.full((2, 25), answer) for task in groups}}
+    bootstrap = Bootstrap(scores, groups, resamples=50, categories=dict(zip("abcd", "xxyy", strict=True)))
+    # Equal tasks are one task of 100 clusters; SciPy computes the bound of Clopper and Pearson.
+    expected = binomtest(int(answer), 100).proportion_ci(0.95, method="exact")
+    interval = bootstrap.score("m", mean)
+    assert interval.value == answer
+    assert (interval.low, interval.high) == pytest.approx((100 * expected.low, 100 * expected.high))
+    assert bootstrap.score("m", "a").high - bootstrap.score("m", "a").low > interval.high - interval.low
+
+
+def test_a_mean_of_an_all_wrong_and_an_all_right_task_is_resampled():
+    groups = {"a": ["1", "2"], "b": ["1", "2"]}
+    scores = {"m": {"a": np.zeros((1, 2)), "b": np.full((1, 2), 100.0)}}
+    assert Bootstrap(scores, groups, resamples=20).score("m") == Interval(50.0, 50.0, 50.0)
+
+
+@pytest.mark.parametrize("clusters", [1, 2, 10, 300])
+def test_the_bound_of_one_task_is_that_of_clopper_and_pearson(clusters: int):
+    assert extreme_bound([1.0], [clusters]) == pytest.approx(
+        binomtest(0, clusters).proportion_ci(0.95, method="exact").high
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "clusters"), [((0.5, 0.5), (4, 40)), ((0.2, 0.8), (10, 10)), ((0.5, 0.5), (1, 1000))]
+)
+def test_the_bound_of_unequal_tasks_is_the_largest_mean_that_data_do_not_refute(weights, clusters):
+    # By brute force over pairs of true shares, one of them from a grid, the other as large as data allow.
+    found = 0.0
+    for share in np.linspace(0.0, 0.999, 20_000):
+        left = 0.025 / (1 - share) ** clusters[0]
+        if left <= 1:
+            found = max(found, weights[0] * share + weights[1] * (1 - left ** (1 / clusters[1])))
+    assert extreme_bound(weights, clusters) == pytest.approx(found, abs=1e-4)
+
+
+def test_the_bound_of_unequal_tasks_holds_the_truth_as_often_as_it_says():
+    # The chance that all answers are wrong, where the true mean lies beyond the bound, is below 2.5 %.
+    weights, clusters = (0.25, 0.25, 0.5), (3, 8, 30)
+    bound = extreme_bound(weights, clusters)
+    for shares in itertools.product(np.linspace(0, 1, 41), repeat=3):
+        if np.dot(weights, shares) > bound + 1e-9:
+            assert np.prod((1 - np.array(shares)) ** np.array(clusters)) < 0.025
 
 
 @pytest.mark.parametrize(
