@@ -7,16 +7,26 @@ from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step.
+    """Replace a file by text in one step.
 
     Args:
         path: File to write; its folder must exist.
         text: Whole new content, stored as UTF-8.
     """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file in one step.
+
+    Args:
+        path: File to write; its folder must exist.
+        content: Whole new content.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             # Without this a power cut can leave the new name on an empty file.
             os.fsync(file.fileno())
