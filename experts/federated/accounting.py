@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -130,26 +131,31 @@ class PrivacyPlan:
             FinLoraError: No run has such settings, or the accountants do not agree.
         """
         _check_settings(epsilon, delta, n_examples, batch_size, steps)
-        sample_rate = batch_size / n_examples
+        return _solve(epsilon, delta, batch_size / n_examples, steps)
 
-        def excess(log_noise: float) -> float:
-            """How far, in logarithms, epsilon lies above the budget."""
-            spent = prv_epsilon([Steps(math.exp(log_noise), sample_rate, steps)], delta)
-            return math.log(min(max(spent, 1e-9), 1e9) / epsilon)
 
-        low, high = math.log(LEAST_NOISE), math.log(LEAST_NOISE * 4)
-        while excess(high) > 0:
-            low, high = high, high + math.log(4)
-            if high > math.log(MOST_NOISE):
-                raise AccountingError(f"No noise keeps {steps} steps within epsilon {epsilon}.")
-        found: float = high if excess(low) <= 0 else brentq(excess, low, high, xtol=2e-4)  # pyright: ignore
-        # The root may lie on either side of the budget, by the tolerance of the search.
-        while (spent := prv_epsilon([Steps(math.exp(found), sample_rate, steps)], delta)) > epsilon:
-            found += 2e-4
-        noise = math.exp(found)
-        pld = pld_epsilon([Steps(noise, sample_rate, steps)], delta)
-        check_agreement(spent, pld)
-        return cls(epsilon, delta, sample_rate, steps, noise, spent, pld)
+@cache
+def _solve(epsilon: float, delta: float, sample_rate: float, steps: int) -> PrivacyPlan:
+    """As `PrivacyPlan.solve`; takes seconds, and every round of a run asks for the same."""
+
+    def excess(log_noise: float) -> float:
+        """How far, in logarithms, epsilon lies above the budget."""
+        spent = prv_epsilon([Steps(math.exp(log_noise), sample_rate, steps)], delta)
+        return math.log(min(max(spent, 1e-9), 1e9) / epsilon)
+
+    low, high = math.log(LEAST_NOISE), math.log(LEAST_NOISE * 4)
+    while excess(high) > 0:
+        low, high = high, high + math.log(4)
+        if high > math.log(MOST_NOISE):
+            raise AccountingError(f"No noise keeps {steps} steps within epsilon {epsilon}.")
+    found: float = high if excess(low) <= 0 else brentq(excess, low, high, xtol=2e-4)  # pyright: ignore
+    # The root may lie on either side of the budget, by the tolerance of the search.
+    while (spent := prv_epsilon([Steps(math.exp(found), sample_rate, steps)], delta)) > epsilon:
+        found += 2e-4
+    noise = math.exp(found)
+    pld = pld_epsilon([Steps(noise, sample_rate, steps)], delta)
+    check_agreement(spent, pld)
+    return PrivacyPlan(epsilon, delta, sample_rate, steps, noise, spent, pld)
 
 
 def _check_settings(epsilon: float, delta: float, n_examples: int, batch_size: int, steps: int) -> None:
