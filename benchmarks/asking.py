@@ -5,84 +5,54 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
 from ..experts.encoding import encode_prompts
 from ..experts.errors import FinLoraError
 from ..experts.tasks import Example
-
-Rules = Sequence[tuple[str, str]]
-
-REWORDINGS: Rules = (
-    (
-        r"XBRL tag extraction\. Answer with the US GAAP tag only\.",
-        "Find the US GAAP tag that is asked for and give nothing else.",
-    ),
-    (
-        r"XBRL value extraction\. Answer with the number only\.",
-        "Find the number that is asked for and give nothing else.",
-    ),
-    (
-        r"XBRL formula construction\. Answer with a formula of US GAAP tags only\.",
-        "Write the formula that is asked for with US GAAP tags and give nothing else.",
-    ),
-    (
-        r"XBRL formula calculation\. Answer with a formula substituted with values only\.",
-        "Write the formula that is asked for with its values in place and give nothing else.",
-    ),
-    (
-        r"What is the best us gaap tag for entity (\".*?\") in sentence: ",
-        r"Choose the us gaap tag that fits the entity \1 best in this sentence: ",
-    ),
-    (
-        r"Explain this XBRL term briefly in one sentence: (.*?)\.? Answer:",
-        r"In one short sentence, what does this XBRL term mean: \1. Answer:",
-    ),
-    (
-        r"What is the sentiment of this (news|tweet)\? Please choose an answer from ",
-        r"How does this \1 sound? Choose one of ",
-    ),
-    (
-        r"Does the news headline (.*?)\? Please choose an answer from ",
-        r"Say whether this holds for the headline: does it \1? Choose one of ",
-    ),
-    (
-        # Seventeen wordings, of which none begins like this.
-        r"Instruction: ([^\n]*)\nOptions: ",
-        r"Instruction: Classify one entity. \1\nTypes to choose from: ",
-    ),
-    (
-        r"Use formula (.*?) to answer the question\. Answer with a numerical answer with 2 decimal places "
-        r"and with no explanations or other text\.",
-        r"Answer the question by means of the formula \1. Give a number with 2 decimal places and no more.",
-    ),
-    (
-        r"Answer the following question very briefly using scanned text from pages\. No explanation needed\.",
-        "Use the scanned pages to answer this question in very few words, without an explanation.",
-    ),
-    (
-        r"Choose the right answer\. Answer with the exact letter and choice text and no explanations\.",
-        "Which choice is right? Give its exact letter and text and nothing else.",
-    ),
-)
-"""What instructions of the suites' prompts become; the first that fits a prompt is used."""
+from .instructions import INSTRUCTIONS, Instruction
 
 
 def reworded(context: str) -> str:
     """The same question with its instruction in other words.
 
     Raises:
-        FinLoraError: No rewording fits the question.
+        FinLoraError: The question's instruction is unknown.
     """
-    for pattern, replacement in REWORDINGS:
-        changed, count = re.subn(pattern, replacement, context, count=1, flags=re.DOTALL)
-        if count:
-            return changed
-    raise FinLoraError(
-        f"No rewording is known for a prompt that begins with {context[:60]!r}; add one to REWORDINGS, or "
-        "leave the protocol reworded out."
-    )
+    instruction = _instruction_of(context)
+    if instruction is None:
+        raise FinLoraError(
+            f"No rewording is known for a prompt that begins with {context[:60]!r}; add one to "
+            "benchmarks/instructions.py, or leave the protocol reworded out."
+        )
+    return _with(instruction, instruction.reworded, context)
+
+
+def in_training_wordings(examples: Sequence[Example]) -> list[Example]:
+    """The same questions, of which each keeps its words or gets one of the wordings for training, in turn.
+
+    None of them is a wording of the protocol reworded. A question whose instruction is unknown stays.
+    """
+    changed = []
+    for number, example in enumerate(examples):
+        instruction = _instruction_of(example.context)
+        wordings = () if instruction is None else instruction.in_training
+        turn = number % (len(wordings) + 1)
+        if instruction is not None and turn:
+            context = _with(instruction, wordings[turn - 1], example.context).lstrip()
+            example = replace(example, context=context)
+        changed.append(example)
+    return changed
+
+
+def _instruction_of(context: str) -> Instruction | None:
+    return next((one for one in INSTRUCTIONS if re.search(one.pattern, context, re.DOTALL)), None)
+
+
+def _with(instruction: Instruction, words: str, context: str) -> str:
+    return re.sub(instruction.pattern, words, context, count=1, flags=re.DOTALL)
 
 
 def with_options_backwards(context: str) -> str:

@@ -10,9 +10,10 @@ from ..experts.errors import FinLoraError
 from ..experts.settings import ExpertSettings
 from ..moe.mode import EXACT, Mode
 from ..router.settings import PhatgooseSettings, RouterTrainingSettings, XLoRASettings
+from .comparison import Comparison
 from .methods import FURTHER, LAST_TRUNK, ROUTERS, XLORA
 from .methods.multitasks import CATEGORY, MULTITASK
-from .methods.routers import ADDED, RANDOM
+from .methods.routers import ADDED, RANDOM, WORDINGS
 from .protocols import IN_DISTRIBUTION, PROTOCOLS
 
 VARIANTS = (
@@ -39,6 +40,8 @@ class RouterPlan:
     """How it comes by its scalings."""
     label_steps: int | None = None
     """Steps on labels before its training, if other than the budget's."""
+    wordings: bool = False
+    """Whether it learns from questions with instructions in several wordings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,7 @@ class Budget:
     """Whether methods also read text that belongs to no task."""
     only_in_distribution: tuple[str, ...] = VARIANTS
     """Methods that are not trained anew for protocols that leave experts out."""
-    not_task_by_task: tuple[str, ...] = (MULTITASK,)
+    not_task_by_task: tuple[str, ...] = (MULTITASK, WORDINGS)
     """Methods that, of these protocols, are trained anew only where whole categories are left out."""
 
     def expert_settings(self, task: str) -> ExpertSettings:
@@ -103,7 +106,7 @@ class Budget:
         for field_name, known in (
             ("further", FURTHER),
             ("protocols", PROTOCOLS),
-            ("only_in_distribution", {**FURTHER, **ROUTERS}),
+            ("only_in_distribution", {**FURTHER, **ROUTERS, MULTITASK: None}),
             ("not_task_by_task", {**FURTHER, **ROUTERS, MULTITASK: None}),
         ):
             if unknown := sorted(set(getattr(self, field_name)) - set(known)):
@@ -161,6 +164,29 @@ BUDGETS: dict[str, Budget] = {
 """Budget of each suite on the embedded base, for two CPU cores."""
 
 
+def router_plans(router: XLoRASettings) -> dict[str, RouterPlan]:
+    """The mixture of every method that has a router, given the shape of that of `xlora`."""
+    prompt = Mode(name="prompt")
+    return {
+        XLORA: RouterPlan(router=router),
+        "xlora_token": RouterPlan(router=replace(router, context_width=0)),
+        WORDINGS: RouterPlan(router=router, wordings=True),
+        "xlora_top2": RouterPlan(router=replace(router, top_k=2, renormalize="sum")),
+        "xlora_null": RouterPlan(router=replace(router, null_expert=True)),
+        "xlora_shared": RouterPlan(router=replace(router, per_module=False)),
+        "previous": RouterPlan(router=router, mode=Mode(name="previous")),
+        "prompt": RouterPlan(router=router, mode=prompt),
+        "prompt_top2": RouterPlan(router=replace(router, top_k=2), mode=prompt),
+        **{f"trunk_{block}": trunk_plan(router, block) for block in range(LAST_TRUNK + 1)},
+    }
+
+
+def with_routers(budget: Budget, names: Sequence[str]) -> Budget:
+    """Compare these methods with a router too; those that the budget has stay as they are."""
+    plans = router_plans(budget.routers[XLORA].router)
+    return replace(budget, routers={**{name: plans[name] for name in names}, **budget.routers})
+
+
 def with_single_passes(budget: Budget, depth: int) -> Budget:
     """Compare the modes that pass once over the weights with the exact mixture.
 
@@ -168,17 +194,9 @@ def with_single_passes(budget: Budget, depth: int) -> Budget:
         budget: Its method `xlora` says what the routers look like.
         depth: Number of blocks of the base; there is one trunk for each place that a router may have.
     """
-    router = budget.routers[XLORA].router
-    prompt = Mode(name="prompt")
-    plans = {
-        XLORA: budget.routers[XLORA],
-        "previous": RouterPlan(router=router, mode=Mode(name="previous")),
-        "prompt": RouterPlan(router=router, mode=prompt),
-        "prompt_top2": RouterPlan(router=replace(router, top_k=2), mode=prompt),
-    }
-    for block in range(min(depth, LAST_TRUNK + 1)):
-        plans[f"trunk_{block}"] = trunk_plan(router, block)
-    return replace(budget, routers=plans)
+    trunks = [f"trunk_{block}" for block in range(min(depth, LAST_TRUNK + 1))]
+    exact = replace(budget, routers={XLORA: budget.routers[XLORA]})
+    return with_routers(exact, ["previous", "prompt", "prompt_top2", *trunks])
 
 
 def trunk_plan(router: XLoRASettings, block: int) -> RouterPlan:
@@ -198,18 +216,17 @@ def with_everything(budget: Budget) -> Budget:
     X-LoRA in one setting stay out, what is told the category of a task has none to be told, and multi-task
     adapters, each as long to train as all experts, are trained for each category only.
     """
-    router = budget.routers[XLORA].router
-    prompt = Mode(name="prompt")
-    plans: dict[str, RouterPlan] = {
-        **budget.routers,
-        "xlora_top2": RouterPlan(router=replace(router, top_k=2, renormalize="sum")),
-        "xlora_null": RouterPlan(router=replace(router, null_expert=True)),
-        "xlora_shared": RouterPlan(router=replace(router, per_module=False)),
-        "previous": RouterPlan(router=router, mode=Mode(name="previous")),
-        "prompt": RouterPlan(router=router, mode=prompt),
-        "trunk_0": trunk_plan(router, 0),
-    }
-    variants = [name for name in plans if name not in (XLORA, "trunk_0")]
+    names = (
+        WORDINGS,
+        "xlora_top2",
+        "xlora_null",
+        "xlora_shared",
+        "previous",
+        "prompt",
+        "trunk_0",
+    )
+    plans = with_routers(budget, names).routers
+    variants = [name for name in plans if name not in (XLORA, WORDINGS, "trunk_0")]
     return replace(
         budget,
         routers=plans,
@@ -217,16 +234,30 @@ def with_everything(budget: Budget) -> Budget:
         protocols=tuple(PROTOCOLS),
         foreign_text=True,
         only_in_distribution=tuple(dict.fromkeys([*VARIANTS, *variants])),
-        not_task_by_task=(MULTITASK, "trunk_0"),
+        not_task_by_task=(MULTITASK, WORDINGS, "trunk_0"),
     )
 
 
-def with_further(budget: Budget, further: Sequence[str], protocols: Sequence[str]) -> Budget:
-    """Compare these methods too, and ask in these protocols too."""
+def with_further(budget: Budget, comparison: Comparison) -> Budget:
+    """Compare and ask also what a comparison names.
+
+    Raises:
+        FinLoraError: A method is unknown.
+    """
+    if unknown := sorted(set(comparison.further) - {*FURTHER, *ROUTERS}):
+        raise FinLoraError(
+            f"--further names {', '.join(unknown)}; known are {', '.join([*FURTHER, *ROUTERS])}."
+        )
+    with_router = [name for name in comparison.further if name in ROUTERS]
+    others = [name for name in comparison.further if name not in ROUTERS]
     return replace(
-        budget,
-        further=tuple(dict.fromkeys([*budget.further, *further])),
-        protocols=tuple(dict.fromkeys([*budget.protocols, *protocols])),
+        with_routers(budget, with_router),
+        further=tuple(dict.fromkeys([*budget.further, *others])),
+        protocols=tuple(dict.fromkeys([*budget.protocols, *comparison.protocols])),
+        only_in_distribution=tuple(
+            dict.fromkeys([*budget.only_in_distribution, *comparison.only_in_distribution])
+        ),
+        foreign_text=budget.foreign_text or comparison.foreign_text,
     )
 
 
@@ -241,6 +272,7 @@ def budget_from_dict(values: Mapping[str, Any]) -> Budget:
             router=XLoRASettings(**plan["router"]),
             mode=Mode(**plan["mode"]),
             label_steps=plan["label_steps"],
+            wordings=plan["wordings"],
         )
         for name, plan in values["routers"].items()
     }

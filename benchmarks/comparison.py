@@ -16,8 +16,14 @@ class Comparison:
     choosing one expert, multi-task variants, kinds of routers) in all protocols (experts left out,
     instructions reworded, batches of mixed tasks)."""
     further: tuple[str, ...] = ()
-    """Methods to compare beside these, by their names in benchmarks/methods: classifier, ties, arrow, …"""
+    """Methods to compare beside these, by their names in benchmarks/methods: ties, xlora_null, …"""
     protocols: tuple[str, ...] = ()
     """Protocols to ask in too, by their names in benchmarks/protocols.py: reworded, …"""
+    only_in_distribution: tuple[str, ...] = ()
+    """Methods that are not trained anew in protocols that leave experts out, so not asked there; beside those
+    that differ from another one in one setting."""
+    foreign_text: bool = False
+    """Also read text that belongs to no task: what methods do to the base's language, and whether a null
+    expert takes over. Part of everything."""
     more_expert_seeds: tuple[int, ...] = ()
     """Further seeds of the experts; for each, all that stands on experts is trained anew."""

@@ -114,7 +114,7 @@ def _to_compare(budget: Budget, comparison: Comparison, base: str) -> Budget:
     elif comparison.compare == "single_passes":
         depth = load_config(base).get_text_config(decoder=True).num_hidden_layers
         budget = with_single_passes(budget, depth)
-    budget = with_further(budget, comparison.further, comparison.protocols)
+    budget = with_further(budget, comparison)
     if LORAHUB in budget.further and find_spec("nevergrad") is None:
         raise FinLoraError(
             "LoraHub needs nevergrad, which is not installed; run `pip install finlora[merge]`, or name "

@@ -17,6 +17,7 @@ from ..router.learned_merges import merge_by_learning
 from ..router.merge_settings import CatSettings, LoraHubSettings
 from ..router.phatgoose import train_gate
 from ..router.train import new_mixture, train_router
+from .asking import in_training_wordings
 from .methods import XLORA
 from .methods.gates import gate_part
 from .methods.method import experts_of
@@ -96,9 +97,12 @@ def train_seed_router(workshop: Workshop, *, scope: Scope, method: str, seed: in
     tasks = workshop.tasks_in(scope)
     plan = config.budget.routers[method]
     steps = config.budget.router.label_steps if plan.label_steps is None else plan.label_steps
+    examples = router_examples(workshop, tasks)
+    if plan.wordings:
+        examples = {task: in_training_wordings(asked) for task, asked in examples.items()}
     train_router(
         new_mixture(workshop.base, experts_of(run, tasks), plan.router, seed=seed, mode=plan.mode),
-        router_examples(workshop, tasks),
+        examples,
         run.router(method, seed),
         dataclasses.replace(config.budget.router, seed=seed, label_steps=steps),
         cache_folder=run.hidden_states,

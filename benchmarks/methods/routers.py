@@ -16,6 +16,7 @@ LAST_TRUNK = 7
 """Most blocks before the router of a trunk that is compared."""
 RANDOM = "random_router"
 ADDED = "xlora_added"
+WORDINGS = "xlora_wordings"
 ROUTERS = {
     "xlora_token": (
         "X-LoRA, token alone",
@@ -27,6 +28,12 @@ ROUTERS = {
         "All experts, mixed anew for every token and layer by a small trained router; it sees the token's "
         "hidden state and, through attention, those of the tokens before it.",
         "#0f766e",
+    ),
+    WORDINGS: (
+        "X-LoRA, several wordings",
+        "X-LoRA whose router learned from questions with instructions in several wordings, none of them one "
+        "of the protocol with reworded instructions.",
+        "#047857",
     ),
     "xlora_top2": (
         "X-LoRA, two experts",

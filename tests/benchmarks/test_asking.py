@@ -1,15 +1,34 @@
 """Rewordings change the instruction and nothing that the answer depends on."""
 
+import re
+
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from finlora.benchmarks.asking import WAYS, reworded, with_examples, with_options_backwards
+from finlora.benchmarks.asking import (
+    WAYS,
+    in_training_wordings,
+    reworded,
+    with_examples,
+    with_options_backwards,
+)
+from finlora.benchmarks.instructions import INSTRUCTIONS
 from finlora.experts.encoding import encode_prompts
 from finlora.experts.errors import FinLoraError
 from finlora.experts.tasks import Example
 from finlora.experts.tasks.suites import SUITES
 
 EMBEDDED = SUITES["embedded"]
+
+
+def words_of(text: str) -> list[str]:
+    """Its words in lower case."""
+    return re.findall(r"[a-z]+", text.lower())
+
+
+def runs_of(words: list[str], length: int) -> set[tuple[str, ...]]:
+    """All runs of so many words."""
+    return {tuple(words[start : start + length]) for start in range(len(words) - length + 1)}
 
 
 @pytest.mark.parametrize("task", EMBEDDED.tasks)
@@ -22,6 +41,38 @@ def test_every_question_of_the_embedded_suite_can_be_reworded(task: str):
             if token[0].isdigit() or "us-gaap:" in token:
                 assert token in changed
         assert changed.rstrip().endswith(example.context.rstrip()[-20:]) or task == "xbrl_term"
+
+
+@pytest.mark.parametrize("instruction", INSTRUCTIONS, ids=lambda one: one.reworded[:20])
+def test_no_wording_of_the_protocol_is_trained(instruction):
+    """Not even three of its words in a row, in the training wordings of any instruction."""
+    assert len(set(instruction.in_training)) == len(instruction.in_training) >= 3
+    asked = runs_of(words_of(instruction.reworded), 3)
+    for other in INSTRUCTIONS:
+        for wording in other.in_training:
+            assert not asked & runs_of(words_of(wording), 3), wording
+
+
+@pytest.mark.parametrize("task", EMBEDDED.tasks)
+def test_training_questions_take_turns_between_wordings(task: str):
+    asked = EMBEDDED.examples(task, "train")[:40]
+    changed = in_training_wordings(asked)
+    assert changed == in_training_wordings(asked)
+    instruction = next(one for one in INSTRUCTIONS if re.search(one.pattern, asked[0].context))
+    turns = len(instruction.in_training) + 1
+    for number, (before, after) in enumerate(zip(asked, changed, strict=True)):
+        assert (before.target, before.group) == (after.target, after.group)
+        assert (before == after) == (number % turns == 0)
+        # All that is not instruction stays: every number and every tag.
+        for token in before.context.split():
+            if token[0].isdigit() or token.startswith("<us-gaap:"):
+                assert token.rstrip(".") in after.context
+        assert reworded(before.context) != after.context
+
+
+def test_a_question_with_an_unknown_instruction_keeps_its_words():
+    asked = [Example("Sing a song about bonds.", "la")] * 3
+    assert in_training_wordings(asked) == asked
 
 
 def test_an_unknown_instruction_is_refused():

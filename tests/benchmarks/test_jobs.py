@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from finlora.benchmarks.budgets import BUDGETS, Budget, RouterPlan, with_everything, with_single_passes
+from finlora.benchmarks.budgets import (
+    BUDGETS,
+    Budget,
+    RouterPlan,
+    with_everything,
+    with_further,
+    with_single_passes,
+)
+from finlora.benchmarks.comparison import Comparison
 from finlora.benchmarks.jobs import plan_jobs
 from finlora.benchmarks.layout import RunLayout
 from finlora.benchmarks.multitask_data import multitask_examples, multitask_settings, sampled_examples
@@ -16,6 +24,7 @@ from finlora.experts.errors import FinLoraError
 from finlora.experts.settings import ExpertSettings
 from finlora.experts.tasks import Example
 from finlora.experts.tasks.suites import SUITES
+from finlora.router.settings import XLoRASettings
 
 TASKS = ("fpb", "finer", "headline")
 
@@ -185,6 +194,34 @@ def test_further_expert_seeds_train_everything_on_experts_of_their_own(config: R
     first = {name for name in names if not name.startswith("expert_seeds/")}
     on_the_base = {f"cells/base/{task}" for task in TASKS}
     assert second == first - on_the_base - {"mixture", "scalings/3", "scalings/4"}
+
+
+def test_further_methods_and_protocols_join_those_of_the_budget():
+    comparison = Comparison(
+        further=("xlora_null", "ties", "xlora_wordings"),
+        protocols=("reworded",),
+        only_in_distribution=("multitask",),
+        foreign_text=True,
+    )
+    before = BUDGETS["embedded"]
+    budget = with_further(before, comparison)
+    assert budget.routers.keys() == {*before.routers, "xlora_null", "xlora_wordings"}
+    assert budget.routers["xlora_wordings"].wordings
+    assert budget.routers["xlora_wordings"].router == budget.routers["xlora"].router == _shape(before)
+    assert budget.routers["xlora_null"].router == dataclasses.replace(_shape(before), null_expert=True)
+    assert budget.further == ("ties",)
+    assert budget.protocols == ("in_distribution", "reworded")
+    assert budget.only_in_distribution == (*before.only_in_distribution, "multitask")
+    assert budget.foreign_text
+
+
+def test_an_unknown_further_method_is_refused():
+    with pytest.raises(FinLoraError, match="--further names magic; known are few_shot, "):
+        with_further(BUDGETS["embedded"], Comparison(further=("magic",)))
+
+
+def _shape(budget: Budget) -> XLoRASettings:
+    return budget.routers["xlora"].router
 
 
 def test_everything_can_be_planned_on_every_suite(tmp_path: Path):
