@@ -115,7 +115,7 @@ class ExpertBank(nn.Module):
         files = {name: read_expert(folder) for name, folder in folders.items()}
         for name, one in files.items():
             if not trust_base_name:
-                _check_base_name(name, one, base)
+                check_base_name(name, one, base)
         return cls(base, files)
 
     @property
@@ -139,8 +139,12 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _check_base_name(name: str, files: ExpertFiles, base: Base) -> None:
-    """Compare names, without their owners, where no hash of the base's weights is known."""
+def check_base_name(name: str, files: ExpertFiles, base: Base) -> None:
+    """Compare the base's name, without its owner, where no hash of its weights is known.
+
+    Raises:
+        FinLoraError: If the expert names another base.
+    """
     trained_on = files.config.base_model_name_or_path
     if not trained_on or (files.metadata or {}).get("base_revision"):
         return

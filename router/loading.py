@@ -119,6 +119,22 @@ def _load_base(
 def _build(files: MixtureFiles, base: Base) -> MixtureForCausalLM:
     bank = ExpertBank.from_folders(files.experts, base)
     files.check_bank(bank)
+    router = build_router(files, base, module_count=bank.module_count, expert_count=bank.expert_count)
+    return MixtureForCausalLM.build(base, bank, router, files.mode)
+
+
+def build_router(files: MixtureFiles, base: Base, *, module_count: int, expert_count: int) -> Router:
+    """Build the router that a mixture's folder describes, with its weights.
+
+    Args:
+        files: What was read from the folder.
+        base: The loaded base.
+        module_count: Linear layers that the mixture's experts adapt together.
+        expert_count: Its experts.
+
+    Raises:
+        FinLoraError: If the router's type is unknown, or its weights do not fit.
+    """
     kind = ROUTERS.get(files.router_name)
     if kind is None:
         raise FinLoraError(
@@ -128,11 +144,11 @@ def _build(files: MixtureFiles, base: Base) -> MixtureForCausalLM:
     router = kind.from_settings(
         dict(files.router_settings),
         d_model=base.model.config.get_text_config(decoder=True).hidden_size,
-        module_count=bank.module_count,
-        expert_count=bank.expert_count,
+        module_count=module_count,
+        expert_count=expert_count,
     )
     _load_weights(router, files)
-    return MixtureForCausalLM.build(base, bank, router, files.mode)
+    return router
 
 
 def _load_weights(router: Router, files: MixtureFiles) -> None:

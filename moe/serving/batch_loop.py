@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import ContinuousBatchingConfig, GenerationConfig
 from transformers.generation.continuous_batching.continuous_api import (
@@ -132,6 +131,7 @@ class ServingLoop(ContinuousBatchingManager):
         super().__init__(model, greedy, config)
         self.output_router = EventRouter(requests, hooks.ended)
         self._requests, self._hooks = requests, hooks
+        self._ran_batch = False
 
     def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
         """Keep the attention that the serving model brought."""
@@ -184,9 +184,19 @@ class ServingLoop(ContinuousBatchingManager):
         return self.make_processor()
 
     def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:
+        self._ran_batch = False
         try:
             return super()._generation_loop_body(batch_processor, bootstrapping)
-        except (RuntimeError, ValueError, IndexError, KeyError, torch.OutOfMemoryError) as error:
-            logger.exception("a batch failed; its requests end, the others go on")
-            batch_processor.handle_batch_error(error)
+        # Whatever went wrong, a server goes on with the requests that it did not happen to.
+        except Exception as error:
+            if self._ran_batch:
+                logger.exception("a batch failed; its requests end, the others go on")
+                batch_processor.handle_batch_error(error)
+            else:
+                logger.exception("no batch could be prepared; all requests end")
+                batch_processor.fail_all_requests(error)
             return True
+
+    def _generation_step(self) -> None:
+        self._ran_batch = True
+        super()._generation_step()

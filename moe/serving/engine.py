@@ -93,6 +93,8 @@ class Engine:
     def submit(self, request: GenerationRequest) -> EngineTicket:
         """Queue a request, as `ServingEngine.submit` says."""
         check_request(request, self.model)
+        if not self._loop.is_running():
+            raise BusyError("The engine has stopped and takes no more requests; start the server again.")
         with self._lock:
             if (
                 self._scheduler is None
@@ -113,7 +115,9 @@ class Engine:
         if isinstance(served, ServedMixture):
             self.model.check(served)
         request_id = f"request-{next(self._ids)}"
-        end_tokens = frozenset() if request.ignore_eos else self._end_tokens() | set(request.stop_token_ids)
+        end_tokens = (
+            frozenset() if request.ignore_eos else frozenset(self._end_tokens() | set(request.stop_token_ids))
+        )
         cost = len(request.prompt_ids) + request.max_new_tokens
         waiting = Waiting(request_id, request.tenant, time.perf_counter(), cost, tuple(served.experts))
         self._check_room(waiting)

@@ -20,48 +20,81 @@ from transformers.masking_utils import AttentionMaskInterface
 NAME = "finlora_packed"
 """Under which transformers knows it."""
 
+ROWS_OF_GROUP = 16
+"""Requests whose single new tokens share one product."""
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """A request that brings several tokens at once."""
+    """A request that brings several tokens at once, or its first."""
 
     queries: slice
-    keys: slice
+    past: Int[Tensor, " key"] | None
+    """Rows of the cache with all its keys; None for a prompt from its first token on."""
     mask: Bool[Tensor, "query key"] | None
-    """None for a prompt from its first token on, which is causal without more ado."""
+    """What each new token sees; None for a prompt from its first token on, which is causal without more ado."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Requests with about as many keys each, which bring one new token each."""
+
+    queries: Int[Tensor, " row"]
+    keys: Int[Tensor, "row key"]
+    """Rows of the cache, filled up with the request's own last one."""
+    mask: Bool[Tensor, "row 1 1 key"]
+    """Which of those count."""
 
 
 class Segments:
-    """Where the tokens of each request stand among new tokens and among all keys that are read."""
+    """Where each request's new tokens stand in the batch, and all its keys in the cache.
 
-    def __init__(self, query_lengths: Sequence[int], key_lengths: Sequence[int], device: torch.device):
-        """Take how many new tokens and how many keys, the new ones included, each request has."""
+    Attributes:
+        rows: Requests that decode, in groups of similar length.
+        prompts: All others.
+    """
+
+    def __init__(
+        self, query_lengths: Sequence[int], key_lengths: Sequence[int], read_index: Int[Tensor, " key"]
+    ):
+        """Take how many new tokens and how many keys, the new ones included, each request has.
+
+        Args:
+            query_lengths: One for each request.
+            key_lengths: One for each request.
+            read_index: Cache rows of all keys, request by request; empty if no request has a past.
+        """
         self.prompts: list[Prompt] = []
-        rows, starts, lengths = [], [], []
+        decoding: list[tuple[int, int, int]] = []
         query_start = key_start = 0
         for queries, keys in zip(query_lengths, key_lengths, strict=True):
-            if queries == 1:
-                rows.append(query_start)
-                starts.append(key_start)
-                lengths.append(keys)
+            if queries == 1 and keys > 1:
+                decoding.append((keys, key_start, query_start))
             else:
-                self.prompts.append(_prompt(query_start, queries, key_start, keys, device))
+                past = read_index[key_start : key_start + keys] if keys > queries else None
+                self.prompts.append(_prompt(slice(query_start, query_start + queries), past))
             query_start, key_start = query_start + queries, key_start + keys
-        self.rows: Int[Tensor, " row"] = torch.tensor(rows, device=device, dtype=torch.long)
-        length = torch.tensor(lengths, device=device, dtype=torch.long)[:, None]
-        columns = torch.arange(max(lengths, default=0), device=device)[None]
-        # Beyond its end a row reads its own last key again, masked, and never another request's.
-        index = torch.tensor(starts, device=device, dtype=torch.long)[:, None]
-        self.keys: Int[Tensor, "row key"] = index + columns.minimum(length - 1)
-        self.mask: Bool[Tensor, "row 1 1 key"] = (columns < length)[:, None, None]
+        # A group is as wide as its longest request; similar lengths together waste little.
+        decoding.sort()
+        groups = (decoding[i : i + ROWS_OF_GROUP] for i in range(0, len(decoding), ROWS_OF_GROUP))
+        self.rows = [_rows(group, read_index) for group in groups]
 
 
-def _prompt(query_start: int, queries: int, key_start: int, keys: int, device: torch.device) -> Prompt:
-    mask = None
-    if keys > queries:
-        mask = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
-    query_slice = slice(query_start, query_start + queries)
-    return Prompt(query_slice, slice(key_start, key_start + keys), mask)
+def _rows(group: list[tuple[int, int, int]], read_index: Int[Tensor, " key"]) -> Rows:
+    """Lay out requests, each given as its number of keys, its first place in `read_index`, and its query."""
+    lengths, starts, queries = torch.tensor(group, device=read_index.device).T
+    columns = torch.arange(int(group[-1][0]), device=read_index.device)[None]
+    # Beyond its end a row reads its own last key again, masked, and never another request's.
+    places = starts[:, None] + columns.minimum(lengths[:, None] - 1)
+    return Rows(queries, read_index[places], (columns < lengths[:, None])[:, None, None])
+
+
+def _prompt(queries: slice, past: Int[Tensor, " key"] | None) -> Prompt:
+    if past is None:
+        return Prompt(queries, None, None)
+    count, keys = queries.stop - queries.start, len(past)
+    mask = torch.ones(count, keys, dtype=torch.bool, device=past.device).tril(keys - count)
+    return Prompt(queries, past, mask)
 
 
 def packed_attention(
@@ -73,7 +106,7 @@ def packed_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "1 token head head_dim"], None]:
-    """Store the new keys and values in the paged cache, and attend to each request's own.
+    """Store the new keys and values in the shared cache, and attend to each request's own.
 
     Args:
         module: The attention layer, which knows its place in the cache.
@@ -82,18 +115,21 @@ def packed_attention(
         value: As `query`.
         attention_mask: Not used; `segments` says what belongs together.
         scaling: Of the scores; by default 1 / sqrt(head_dim).
-        **kwargs: `cache` and `segments`, beside what the cache's update reads.
+        **kwargs: `cache`, a `SharedCache`; `segments`; `write_index`, where new keys go.
     """
     segments: Segments = kwargs["segments"]
-    key, value = kwargs["cache"].update(key, value, layer_idx=module.layer_idx, kwargs=kwargs)
+    keys, values = kwargs["cache"].store(key[0], value[0], module.layer_idx, kwargs["write_index"])
     result = torch.empty_like(query)
-    if len(segments.rows):
-        result[0, :, segments.rows] = _decode(query[0], key[0], value[0], segments, scaling).transpose(0, 1)
+    for rows in segments.rows:
+        result[0, :, rows.queries] = _decode(query[0], keys, values, rows, scaling).transpose(0, 1)
     for one in segments.prompts:
+        if one.past is None:
+            seen = key[:, :, one.queries], value[:, :, one.queries]
+        else:
+            seen = (part.index_select(0, one.past).transpose(0, 1)[None] for part in (keys, values))
         result[:, :, one.queries] = scaled_dot_product_attention(
             query[:, :, one.queries],
-            key[:, :, one.keys],
-            value[:, :, one.keys],
+            *seen,
             attn_mask=one.mask,
             is_causal=one.mask is None,
             scale=scaling,
@@ -104,15 +140,16 @@ def packed_attention(
 
 def _decode(
     query: Float[Tensor, "head token head_dim"],
-    key: Float[Tensor, "kv_head key head_dim"],
-    value: Float[Tensor, "kv_head key head_dim"],
-    segments: Segments,
+    keys: Float[Tensor, "key_row kv_head head_dim"],
+    values: Float[Tensor, "value_row kv_head head_dim"],
+    rows: Rows,
     scaling: float | None,
 ) -> Float[Tensor, "row head head_dim"]:
     # Heads that share keys stand where tokens of a prompt would, so the keys are not repeated for them.
-    grouped = query[:, segments.rows].transpose(0, 1).unflatten(1, (len(key), -1))
-    keys, values = (part[:, segments.keys].transpose(0, 1) for part in (key, value))
-    answer = scaled_dot_product_attention(grouped, keys, values, attn_mask=segments.mask, scale=scaling)
+    grouped = query[:, rows.queries].transpose(0, 1).unflatten(1, (keys.shape[1], -1))
+    flat, shape = rows.keys.flatten(), rows.keys.shape
+    read = (part.index_select(0, flat).unflatten(0, shape).transpose(1, 2) for part in (keys, values))
+    answer = scaled_dot_product_attention(grouped, *read, attn_mask=rows.mask, scale=scaling)
     return answer.flatten(1, 2)
 
 

@@ -30,7 +30,8 @@ class PackedBatch:
         """Arguments for the base or the twin."""
         left_out = ("logits_indices", "logits_processor_args", "logits_to_keep")
         inputs = {name: value for name, value in self.kwargs.items() if name not in left_out}
-        return inputs | {"segments": Segments(self.query_lengths, self.key_lengths, self.device)}
+        (read_index,) = self.kwargs["read_index"]
+        return inputs | {"segments": Segments(self.query_lengths, self.key_lengths, read_index)}
 
     def token_range(self, request: int) -> range:
         """Places of a request's new tokens in the row."""

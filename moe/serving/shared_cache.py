@@ -1,7 +1,10 @@
 """transformers' paged cache, which takes back what idle experts hold before it says that it is full."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from jaxtyping import Float, Int
+from torch import Tensor
 from transformers.generation.continuous_batching.cache import PagedAttentionCache
 from transformers.generation.continuous_batching.requests import RequestState
 
@@ -19,6 +22,24 @@ class SharedCache(PagedAttentionCache):
         """Take what a paged cache takes."""
         super().__init__(*args, **kwargs)
         self.experts: ExpertPool | None = None
+
+    def store(
+        self,
+        keys: Float[Tensor, "kv_head token head_dim"],
+        values: Float[Tensor, "kv_head token head_dim"],
+        layer: int,
+        write_index: Sequence[Int[Tensor, " token"]],
+    ) -> tuple[Float[Tensor, "key_row kv_head head_dim"], Float[Tensor, "value_row kv_head head_dim"]]:
+        """Store new keys and values of a layer, and return all that the layer keeps.
+
+        Unlike `update` it does not copy what a request has seen, since `packed_attention` reads it in place.
+        """
+        # Everything but full attention was refused when the model was built, so there is one allocator.
+        (allocator,) = self.cache_allocators.values()
+        all_keys, all_values = allocator._kv_token_views[layer]
+        all_keys.index_copy_(0, write_index[0], keys.transpose(0, 1))
+        all_values.index_copy_(0, write_index[0], values.transpose(0, 1))
+        return all_keys, all_values
 
     def sectors_for(self, tokens: int) -> int:
         """Most sectors that keys and values of so many tokens take."""
