@@ -1,7 +1,8 @@
 """Which stored files running requests still need, known to every process that has the registry open.
 
-One byte of one file stands for each stored folder; who needs the folder has a shared lock on its byte, and
-who deletes it must get the only one. The kernel drops the locks of a process that dies, so nothing stays locked.
+One byte of one file stands for each stored folder; who needs the folder has a shared lock on its byte,
+and who deletes it must get the only one. The kernel drops the locks of a process that dies, so nothing stays
+locked.
 """
 
 import fcntl

@@ -151,7 +151,7 @@ def test_a_damaged_index_is_named(tmp_path, base):
     folder = tmp_path / "damaged"
     folder.mkdir()
     (folder / "registry.sqlite").write_bytes(b"no database" * 1000)
-    with pytest.raises(FinLoraError, match="registry.sqlite cannot be used"):
+    with pytest.raises(FinLoraError, match=r"registry\.sqlite cannot be used"):
         ExpertRegistry(folder, base)
 
 
