@@ -66,6 +66,8 @@ class Budget:
     """How routers are trained."""
     routers: Mapping[str, RouterPlan] = field(default_factory=lambda: {XLORA: RouterPlan()})
     """The mixture of each method that has a router; all others are compared with `xlora`."""
+    multitask: bool = True
+    """Whether the multi-task adapter, the longest of all to train, is compared."""
     further: tuple[str, ...] = ()
     """Methods that are compared beside base, experts, uniform average, multi-task adapter and oracle."""
     gates: PhatgooseSettings = field(default_factory=PhatgooseSettings)

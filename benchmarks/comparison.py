@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Compare = Literal["core", "single_passes", "everything"]
+Compare = Literal["mixtures", "core", "single_passes", "everything"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,8 +11,8 @@ class Comparison:
     """Methods, protocols and seeds beside those of every benchmark."""
 
     compare: Compare = "core"
-    """core: base, single experts, their average, multi-task adapter and X-LoRA. single_passes: the mixture's
-    modes trunk, previous and prompt too, each with routers trained for it. everything: all methods (merging,
+    """mixtures: base, single experts, their average and X-LoRA. core: a multi-task adapter too, which takes
+    as long to train as all experts together. single_passes: the mixture's modes trunk, previous and prompt too, each with routers trained for it. everything: all methods (merging,
     choosing one expert, multi-task variants, kinds of routers) in all protocols (experts left out,
     instructions reworded, batches of mixed tasks)."""
     further: tuple[str, ...] = ()

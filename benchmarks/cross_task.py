@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -109,7 +110,9 @@ def benchmark(
 
 
 def _to_compare(budget: Budget, comparison: Comparison, base: str) -> Budget:
-    if comparison.compare == "everything":
+    if comparison.compare == "mixtures":
+        budget = replace(budget, multitask=False)
+    elif comparison.compare == "everything":
         budget = with_everything(budget)
     elif comparison.compare == "single_passes":
         depth = load_config(base).get_text_config(decoder=True).num_hidden_layers

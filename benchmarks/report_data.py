@@ -63,7 +63,11 @@ class Findings:
         """The run's methods."""
         budget = self.config["budget"]
         return make_methods(
-            self.tasks, self.config["router_seeds"], budget["routers"], budget.get("further", ())
+            self.tasks,
+            self.config["router_seeds"],
+            budget["routers"],
+            budget.get("further", ()),
+            multitask=budget.get("multitask", True),
         )
 
     @cached_property

@@ -8,6 +8,8 @@ from ..experts.tasks import get_task
 from . import tables
 from .findings import rivals
 from .layout import EXPERT_PREFIX
+from .methods import XLORA
+from .methods.multitasks import MULTITASK
 from .plots import SCORE_COLOURS, WEIGHT_COLOURS, dot_plot, frontier_plot, heat_map, task_plot
 from .published import published_table
 from .report_data import Findings
@@ -111,7 +113,8 @@ def make_figures(findings: Findings) -> dict[str, go.Figure]:
     """All figures of the first protocol and of the run as a whole, by name."""
     tasks, index = findings.tasks, findings.index
     frontier = _frontier(findings)
-    matrix_rows = [*(f"{EXPERT_PREFIX}{task}" for task in tasks), "base", "uniform", "multitask", "xlora"]
+    mixed = [name for name in ("base", "uniform", MULTITASK, XLORA) if name in findings.methods]
+    matrix_rows = [*(f"{EXPERT_PREFIX}{task}" for task in tasks), *mixed]
     figures = {
         "headline": dot_plot(findings.dots(MACRO, findings.shown), x_title=MACRO_AXIS),
         "tasks": task_plot(

@@ -62,7 +62,10 @@ class RunConfig:
     def methods_without(self, without: Collection[str]) -> dict[str, Method]:
         """The methods as they are where the experts of some tasks are left out."""
         tasks = tuple(task for task in self.tasks if task not in without)
-        return make_methods(tasks, self.router_seeds, self.budget.routers, self.budget.further)
+        budget = self.budget
+        return make_methods(
+            tasks, self.router_seeds, budget.routers, budget.further, multitask=budget.multitask
+        )
 
     @property
     def protocols(self) -> list[EvaluationProtocol]:

@@ -46,6 +46,7 @@ def make_methods(
     router_seeds: Sequence[int],
     with_routers: Collection[str] = (XLORA,),
     further: Collection[str] = (),
+    multitask: bool = True,
 ) -> dict[str, Method]:
     """All methods on a set of tasks, by name, in the order of reports.
 
@@ -54,6 +55,7 @@ def make_methods(
         router_seeds: Seeds of every method with a router or random draws.
         with_routers: Which methods of `ROUTERS` there are.
         further: Which methods of `FURTHER` there are.
+        multitask: Whether the multi-task adapter is there.
     """
     known = tuple(tasks)
     made = {name: make(known, router_seeds) for name, make in FURTHER.items() if name in further}
@@ -67,7 +69,7 @@ def make_methods(
         *(references.expert(task) for task in tasks),
         merges.uniform(known),
         *by_family["merge"],
-        multitasks.multitask(multitasks.MULTITASK),
+        *([multitasks.multitask(multitasks.MULTITASK)] if multitask else []),
         *by_family["multitask"],
         *by_family["selector"],
         *by_family["router"],

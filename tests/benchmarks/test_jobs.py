@@ -215,6 +215,13 @@ def test_further_methods_and_protocols_join_those_of_the_budget():
     assert budget.foreign_text
 
 
+def test_without_the_multi_task_adapter_nothing_of_it_is_trained(config: RunConfig, tmp_path: Path):
+    names = {job.name for job in plan_jobs(RunLayout(tmp_path), config)}
+    smaller = dataclasses.replace(config, budget=dataclasses.replace(config.budget, multitask=False))
+    left = {job.name for job in plan_jobs(RunLayout(tmp_path), smaller)}
+    assert names - left == {"multitask", *(f"cells/multitask/{task}" for task in TASKS)}
+
+
 def test_an_unknown_further_method_is_refused():
     with pytest.raises(FinLoraError, match="--further names magic; known are few_shot, "):
         with_further(BUDGETS["embedded"], Comparison(further=("magic",)))
