@@ -12,9 +12,10 @@ class Comparison:
 
     compare: Compare = "core"
     """mixtures: base, single experts, their average and X-LoRA. core: a multi-task adapter too, which takes
-    as long to train as all experts together. single_passes: the mixture's modes trunk, previous and prompt too, each with routers trained for it. everything: all methods (merging,
-    choosing one expert, multi-task variants, kinds of routers) in all protocols (experts left out,
-    instructions reworded, batches of mixed tasks)."""
+    as long to train as all experts together. single_passes: the mixture's modes trunk, previous and prompt
+    too, each with routers trained for it. everything: all methods (merging, choosing one expert, multi-task
+    variants, kinds of routers) in all protocols (experts left out, instructions reworded, batches of mixed
+    tasks)."""
     further: tuple[str, ...] = ()
     """Methods to compare beside these, by their names in benchmarks/methods: ties, xlora_null, …"""
     protocols: tuple[str, ...] = ()
