@@ -36,7 +36,7 @@ PARTITION = "partition-id"
 
 
 class InProcessGrid(Grid):
-    """Delivers messages to a `ClientApp` in this process, one node after the other.
+    """Delivers messages to a `ClientApp` in this process.
 
     A node that does not answer in time is left behind in its thread, as a hanging bank is by a real server.
     """
@@ -96,18 +96,20 @@ class InProcessGrid(Grid):
         return [self._replies.pop(number) for number in message_ids if number in self._replies]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """Have messages answered one after the other, all together within the time limit."""
+        """Have messages answered and return the answers that come in time."""
         end = None if timeout is None else time.monotonic() + timeout
-        replies: list[Message] = []
-        for message in messages:
+        answers: queue.SimpleQueue[list[Message]] = queue.SimpleQueue()
+        asked = list(messages)
+        for message in asked:
             self._numbered(message)
-            answers: queue.SimpleQueue[list[Message]] = queue.SimpleQueue()
-            work = threading.Thread(target=lambda m=message, a=answers: a.put(self.deliver(m)), daemon=True)
-            work.start()
-            try:
+            # Banks that share a base wait for each other at its lock; one that hangs elsewhere stops nobody.
+            threading.Thread(target=lambda m=message: answers.put(self.deliver(m)), daemon=True).start()
+        replies: list[Message] = []
+        try:
+            for _ in asked:
                 replies += answers.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
-            except queue.Empty:
-                continue
+        except queue.Empty:
+            pass
         return replies
 
     def deliver(self, message: Message) -> list[Message]:

@@ -20,7 +20,7 @@ SETTINGS = FederatedSettings(
     learning_rate=5e-3,
     seed=3,
     banks=3,
-    timeout=30.0,
+    timeout=120.0,
 )
 
 
