@@ -1,8 +1,8 @@
 """Which waiting request may run next: order, fairness between tenants, early abort.
 
-First come, first served is the plain rule. Under overload it lets all requests wait too long; S-LoRA's early abort
-(Sheng et al. 2023, arXiv:2311.03285, section 5.4) drops those whose first token would come too late anyway, and
-serves the newest first while more requests arrive than fit a batch.
+First come, first served is the plain rule. Under overload it lets all requests wait too long; S-LoRA's early
+abort (Sheng et al. 2023, arXiv:2311.03285, section 5.4) drops those whose first token would come too late
+anyway, and serves the newest first while more requests arrive than fit a batch.
 """
 
 from collections.abc import Callable, Sequence

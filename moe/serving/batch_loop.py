@@ -6,7 +6,7 @@ Nothing of the loop, the paged cache or the batch tensors is written anew: four 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from transformers import ContinuousBatchingConfig, GenerationConfig
@@ -15,8 +15,14 @@ from transformers.generation.continuous_batching.continuous_api import (
     ContinuousBatchProcessor,
     OutputRouter,
 )
+from transformers.generation.continuous_batching.input_outputs import ContinuousBatchingIOs
 from transformers.generation.continuous_batching.model_runner import ModelRunner
-from transformers.generation.continuous_batching.requests import GenerationOutput, RequestState, RequestStatus
+from transformers.generation.continuous_batching.requests import (
+    FutureRequestState,
+    GenerationOutput,
+    RequestState,
+    RequestStatus,
+)
 
 from .expert_scheduler import ExpertScheduler
 from .running_requests import RunningRequest
@@ -98,7 +104,7 @@ class ServingProcessor(ContinuousBatchProcessor):
         self._hooks.before_batch()
         if not super().prepare_next_batch():
             return False
-        batch = self.inputs_and_outputs.requests_in_batch
+        batch = self._batch
         self._model.prepare(
             [self._requests[future.state.request_id].served for future in batch],
             [future.query_length for future in batch],
@@ -106,8 +112,13 @@ class ServingProcessor(ContinuousBatchProcessor):
         )
         return True
 
+    @property
+    def _batch(self) -> list[FutureRequestState]:
+        # Batches are not prepared ahead: the next one depends on what admission says after this one.
+        return cast(ContinuousBatchingIOs, self.inputs_and_outputs).requests_in_batch
+
     def _choose(self, logits: Tensor) -> Tensor:
-        batch = self.inputs_and_outputs.requests_in_batch
+        batch = self._batch
         numbers = [number for number, future in enumerate(batch) if future.has_new_token]
         requests = [self._requests[batch[number].state.request_id] for number in numbers]
         return self._hooks.choose(logits[: len(numbers)], requests, numbers)
@@ -128,7 +139,7 @@ class ServingLoop(ContinuousBatchingManager):
     ):
         """Serve `model`; `requests` lists the running ones by id."""
         greedy = GenerationConfig(do_sample=False, eos_token_id=-1)
-        super().__init__(model, greedy, config)
+        super().__init__(cast(Any, model), greedy, config)
         self.output_router = EventRouter(requests, hooks.ended)
         self._requests, self._hooks = requests, hooks
         self._ran_batch = False
@@ -159,7 +170,7 @@ class ServingLoop(ContinuousBatchingManager):
             model_supports_logits_to_keep=True,
         )
         config.num_blocks, config.max_batch_tokens = cache.num_blocks, cache.max_batch_tokens
-        scheduler = self._hooks.make_scheduler(cache, config.max_requests_per_batch)
+        scheduler = self._hooks.make_scheduler(cache, cast(int, config.max_requests_per_batch))
         self.batch_processor = ServingProcessor(
             self.model,
             self._requests,

@@ -101,8 +101,8 @@ class Engine:
                 or len(self._requests) - self._scheduler.running >= self.settings.max_queue
             ):
                 raise BusyError(
-                    f"{self.settings.max_queue:,} requests are waiting already, which is the most that may; try "
-                    "again later."
+                    f"{self.settings.max_queue:,} requests are waiting already, which is the most that "
+                    "may; try again later."
                 )
             served = self.catalog.resolve(request.model)
             try:

@@ -1,8 +1,8 @@
 """Experts on the device, in pages of the key/value cache's own memory: one budget for both.
 
-transformers' paged cache hands out *sectors* of one flat tensor to its allocators. The pool takes sectors from
-the same store for experts and gives them back when it evicts one, so what experts do not need is cache, and
-what the cache does not need can keep experts (S-LoRA's unified paging).
+transformers' paged cache hands out *sectors* of one flat tensor to its allocators. The pool takes sectors
+from the same store for experts and gives them back when it evicts one, so what experts do not need is cache,
+and what the cache does not need can keep experts (S-LoRA's unified paging).
 """
 
 from collections import OrderedDict

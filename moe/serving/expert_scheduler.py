@@ -22,8 +22,8 @@ LOOK_AHEAD = 32
 class ExpertScheduler(FIFOScheduler):
     """First the requests that run, then those that admission lets in.
 
-    A request is let in when its whole answer and its experts fit beside all that run, so nothing that runs is ever
-    put off for want of memory (S-LoRA's rule, one budget for both).
+    A request is let in when its whole answer and its experts fit beside all that run, so nothing that runs
+    is ever put off for want of memory (S-LoRA's rule, one budget for both).
     """
 
     cache: SharedCache

@@ -32,7 +32,7 @@ class Prompt:
     past: Int[Tensor, " key"] | None
     """Rows of the cache with all its keys; None for a prompt from its first token on."""
     mask: Bool[Tensor, "query key"] | None
-    """What each new token sees; None for a prompt from its first token on, which is causal without more ado."""
+    """What each new token sees; None for a prompt from its first token on, which is simply causal."""
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,8 @@ def _check_lengths(request: GenerationRequest, most: int) -> None:
         raise InvalidRequestError(
             "max_new_tokens",
             f"The prompt has {len(request.prompt_ids):,} tokens and max_new_tokens is "
-            f"{request.max_new_tokens:,}, together more than the {most:,} that the base can take; shorten one "
-            "of them.",
+            f"{request.max_new_tokens:,}, together more than the {most:,} that the base can take; shorten "
+            "one of them.",
         )
 
 

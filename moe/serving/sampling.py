@@ -78,7 +78,7 @@ def _choose_one(logits: Float[Tensor, " vocabulary"], sampling: Sampling) -> Cho
 
 
 def _draw(logits: Float[Tensor, " vocabulary"], sampling: Sampling) -> int:
-    """Draw from the likeliest tokens that `top_k` and `top_p` leave, on the CPU, where seeds mean the same."""
+    """Draw from what `top_k` and `top_p` leave, on the CPU, where seeds mean the same everywhere."""
     request = sampling.request
     values, tokens = logits.cpu().sort(descending=True)
     probabilities = torch.softmax(values, dim=-1)

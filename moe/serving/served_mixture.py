@@ -37,8 +37,9 @@ class ServedMixture:
     def __post_init__(self) -> None:
         if isinstance(self.router, LayerRouter):
             raise FinLoraError(
-                f"The mixture {self.name} decides inside the layers ({self.router.name}), which is not served "
-                "in batches; serve one with an X-LoRA or a constant router, or answer with `finlora generate`."
+                f"The mixture {self.name} decides inside the layers ({self.router.name}), which is not "
+                "served in batches; serve one with an X-LoRA or a constant router, or answer with "
+                "`finlora generate`."
             )
         if self.mode.carries_scalings:
             raise FinLoraError(

@@ -1,7 +1,7 @@
 """One model for all requests of a packed batch: base, experts, sets of experts and mixtures together.
 
-It is the mixture's network of one or two passes (`moe/mixture.py`), with layers that ask a plan, token by token,
-which experts of the pool act. The scaling pass runs only for the requests that need it.
+It is the mixture's network of one or two passes (`moe/mixture.py`), with layers that ask a plan, token by
+token, which experts of the pool act. The scaling pass runs only for the requests that need it.
 """
 
 from collections.abc import Sequence
@@ -36,8 +36,8 @@ class ServingModel(PreTrainedModel, GenerationMixin):
     Attributes:
         origin: The base with its tokenizer.
         linears: Layers that experts may adapt, by name.
-        last_scalings: Of requests on mixtures, by the request's number in the last batch: (token, module or 1,
-            expert).
+        last_scalings: Of requests on mixtures, by the request's number in the last batch: (token, module or
+            1, expert).
     """
 
     main_input_name = "input_ids"
@@ -50,8 +50,8 @@ class ServingModel(PreTrainedModel, GenerationMixin):
 
         Args:
             base: A decoder-only model with full attention in all layers.
-            scaling_pass: Whether mixtures may run the base first; its keys and values then take as much of the
-                cache as the experts' pass.
+            scaling_pass: Whether mixtures may run the base first; its keys and values then take as much of
+                the cache as the experts' pass.
             router_place: Whether routers may look back, which takes one more layer of the cache.
 
         Raises:
@@ -60,8 +60,8 @@ class ServingModel(PreTrainedModel, GenerationMixin):
         kinds = kinds_of_layers(base.model.config.get_text_config(decoder=True))
         if kinds != {"full_attention"}:
             raise FinLoraError(
-                f"The base {base.name} has layers with {', '.join(sorted(kinds))}, but only full attention is "
-                "served; answer with `finlora generate` instead."
+                f"The base {base.name} has layers with {', '.join(sorted(kinds))}, but only full attention "
+                "is served; answer with `finlora generate` instead."
             )
         base.model.set_attn_implementation(packed_attention.NAME)
         config = base.model.config
@@ -116,8 +116,8 @@ class ServingModel(PreTrainedModel, GenerationMixin):
             )
         if mixture.router.context_width and not self.router_place:
             raise FinLoraError(
-                f"The router of {mixture.name} looks back, for which this server keeps no cache; start it with "
-                "--looking-back."
+                f"The router of {mixture.name} looks back, for which this server keeps no cache; start "
+                "it with --looking-back."
             )
 
     def prepare(

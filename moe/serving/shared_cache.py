@@ -1,7 +1,7 @@
 """transformers' paged cache, which takes back what idle experts hold before it says that it is full."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -36,7 +36,7 @@ class SharedCache(PagedAttentionCache):
         """
         # Everything but full attention was refused when the model was built, so there is one allocator.
         (allocator,) = self.cache_allocators.values()
-        all_keys, all_values = allocator._kv_token_views[layer]
+        all_keys, all_values = cast(Any, allocator)._kv_token_views[layer]
         all_keys.index_copy_(0, write_index[0], keys.transpose(0, 1))
         all_values.index_copy_(0, write_index[0], values.transpose(0, 1))
         return all_keys, all_values

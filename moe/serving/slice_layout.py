@@ -1,12 +1,12 @@
 """How an expert lies in pages: the page is one row of the key/value cache, so both can share one pool.
 
-S-LoRA (Sheng et al. 2023, arXiv:2311.03285) keeps experts and the key/value cache in one pool of pages, each as
-wide as the model. With grouped-query attention a cache row is narrower than that. Here a page has
+S-LoRA (Sheng et al. 2023, arXiv:2311.03285) keeps experts and the key/value cache in one pool of pages, each
+as wide as the model. With grouped-query attention a cache row is narrower than that. Here a page has
 `key/value heads x head_dim` elements, which divides all widths of Llama 3; other widths waste the rest of
 their last page.
 
-An expert of rank r is cut into *slices* of `width` ranks each, the last one filled up with zeros. All slices have
-one layout, so experts of different ranks stand in one batch without being padded to the largest.
+An expert of rank r is cut into *slices* of `width` ranks each, the last one filled up with zeros. All slices
+have one layout, so experts of different ranks stand in one batch without being padded to the largest.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,0 +1,1 @@
+"""Tests of serving; a package, so that they share the fixtures' helpers."""

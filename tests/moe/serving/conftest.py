@@ -41,6 +41,7 @@ class MemoryCatalog:
         self._served: dict[object, Served] = {}
 
     def resolve(self, choice: ModelChoice) -> Served:
+        """As `ModelCatalog.resolve`."""
         weights = {choice: 1.0} if isinstance(choice, str) else dict(choice)
         if choice == BASE_MODEL:
             weights = {}
@@ -57,15 +58,19 @@ class MemoryCatalog:
         return self._served.setdefault(key, ServedWeights(list(weights), list(weights.values())))
 
     def release(self, served: Served) -> None:
+        """As `ModelCatalog.release`."""
         self.held -= 1
 
     def ranks(self, key: Hashable) -> Mapping[str, int]:
+        """As `ModelCatalog.ranks`."""
         return {name: len(down) for name, (down, _) in self.experts[str(key)].items()}
 
     def matrices(self, key: Hashable) -> Matrices:
+        """As `ModelCatalog.matrices`."""
         return self.experts[str(key)]
 
     def quarantine(self, key: Hashable, reason: str) -> None:
+        """As `ModelCatalog.quarantine`."""
         self.reasons[key] = reason
 
 
@@ -74,7 +79,10 @@ def folders(make_expert) -> dict[str, Path]:
     """Eight experts of several ranks, scales and adapted layers."""
     shapes: list[dict[str, object]] = [
         {"r": 4},
-        {"r": 8, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]},
+        {
+            "r": 8,
+            "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        },
         {"r": 16, "use_rslora": True},
         {"r": 3, "target_modules": ["q_proj", "v_proj"]},
         {"r": 8, "lora_alpha": 4},
@@ -96,7 +104,13 @@ def make_mixture(folders, catalog, make_base) -> Callable[..., MixtureForCausalL
     """A maker of random mixtures, which are added to the catalog under their name as well."""
 
     def make(
-        name: str, experts: Sequence[str], *, mode: Mode = EXACT, seed: int = 0, router: Router | None = None, **settings
+        name: str,
+        experts: Sequence[str],
+        *,
+        mode: Mode = EXACT,
+        seed: int = 0,
+        router: Router | None = None,
+        **settings,
     ) -> MixtureForCausalLM:
         base = make_base()
         bank = ExpertBank.from_folders({one: folders[one] for one in experts}, base)
@@ -104,7 +118,9 @@ def make_mixture(folders, catalog, make_base) -> Callable[..., MixtureForCausalL
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             router = router or XLoRARouter(
-                XLoRASettings(**{"width": 16, "depth": 2} | settings), d_model=base.model.config.hidden_size, **sizes
+                XLoRASettings(**{"width": 16, "depth": 2} | settings),
+                d_model=base.model.config.hidden_size,
+                **sizes,
             )
             for parameter in router.parameters():
                 parameter.data.normal_(std=0.7)
@@ -161,9 +177,13 @@ def greedy(model, prompt: Sequence[int], count: int) -> list[int]:
     return output[0, len(prompt) :].tolist()
 
 
-def request(prompt: Sequence[int], model: ModelChoice = BASE_MODEL, count: int = 12, **changes) -> GenerationRequest:
+def request(
+    prompt: Sequence[int], model: ModelChoice = BASE_MODEL, count: int = 12, **changes
+) -> GenerationRequest:
     """A greedy request that goes on after end tokens."""
-    return GenerationRequest(prompt_ids=list(prompt), model=model, max_new_tokens=count, ignore_eos=True, **changes)
+    return GenerationRequest(
+        prompt_ids=list(prompt), model=model, max_new_tokens=count, ignore_eos=True, **changes
+    )
 
 
 @pytest.fixture

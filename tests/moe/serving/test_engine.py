@@ -9,9 +9,7 @@ from .conftest import greedy, read_all, request
 SETS = ({"e0": 0.7, "e1": 0.3}, {"e2": 0.5, "e5": 0.25, "e6": -0.4}, {"e7": 1.5})
 
 
-def test_a_mixed_batch_answers_as_each_model_alone(
-    make_engine, make_mixture, alone, make_base, make_prompts
-):
+def test_a_mixed_batch_answers_as_each_model_alone(make_engine, make_mixture, alone, make_base, make_prompts):
     mixtures = {
         "exact": make_mixture("exact", ["e0", "e1", "e2"]),
         "looking back": make_mixture("looking back", ["e3", "e1"], context_width=8, seed=1),
