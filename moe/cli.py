@@ -15,7 +15,7 @@ from typing import Any
 import tyro
 
 from ..experts.errors import FinLoraError
-from .commands import answering, benchmarking, costs, data, formats, merging, training
+from .commands import answering, auditing, benchmarking, costs, data, formats, merging, training
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": benchmarking.demo,
@@ -33,6 +33,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "benchmark-check": benchmarking.benchmark_check,
     "replay": benchmarking.replay,
     "benchmark-speed": benchmarking.benchmark_speed,
+    "federate canaries": auditing.federate_canaries,
+    "federate audit": auditing.federate_audit,
     "generate": answering.generate,
     "import": formats.import_mixture,
     "export": formats.export_mixture,
