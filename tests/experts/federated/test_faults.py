@@ -9,6 +9,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from safetensors.torch import load_file
 
 from finlora.experts.errors import FinLoraError
 from finlora.experts.federated import bank as bank_module
+from finlora.experts.federated import server_app
 from finlora.experts.federated.bank import Bank
+from finlora.experts.federated.gate import Gate
 from finlora.experts.federated.manifest import UpdateError
 from finlora.experts.federated.messages import FAILURE, TENSORS, TRAIN, Content, pack, unpack
 from finlora.experts.federated.server_app import ServerJob
@@ -250,9 +253,13 @@ class AllPoisoned(InProcessGrid):
         return [reply]
 
 
-def test_candidate_that_answers_public_examples_worse_is_rolled_back(warm, parts, tmp_path) -> None:
+def test_candidate_that_answers_public_examples_worse_is_rolled_back(
+    warm, parts, tmp_path, monkeypatch
+) -> None:
+    # A random base of this size cannot get worse by the usual 5 %.
+    monkeypatch.setattr(server_app, "Gate", partial(Gate, tolerance=0.01))
     # Before it can be ruined, the model must have learned something.
-    settings = dataclasses.replace(SETTINGS, max_norm=1e4, learning_rate=3e-2, local_steps=30, rounds=2)
+    settings = dataclasses.replace(SETTINGS, max_norm=1e4, learning_rate=3e-2, local_steps=12, rounds=2)
     job = ServerJob(settings, tmp_path / "out", "sums", parts["bank-0"][:8])
     out = simulate(job, parts, warm, tmp_path / "banks", grid=AllPoisoned)
     rounds = json.loads((out / "expert.json").read_text())["federated"]["rounds"]
