@@ -21,7 +21,7 @@ LAZY_IMPORTS_ALLOWED = {"moe.cli", "moe.commands"}
 
 OPTIONAL_LIBRARIES = {
     *("arelle", "edgar", "httpx", "ipywidgets", "lm_eval", "nevergrad", "ray", "wandb"),
-    *("dp_accounting", "ezkl", "flwr", "onnx", "onnxscript", "opacus", "py_ecc"),
+    *("cryptography", "dp_accounting", "ezkl", "flwr", "onnx", "onnxscript", "opacus", "py_ecc"),
 }
 """Libraries that a plain installation lacks, so they may be imported where they are used."""
 

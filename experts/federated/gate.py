@@ -1,8 +1,9 @@
 """What must hold before the global adapter changes: of each update that can be seen, and of every candidate.
 
-The manifest has checked names, shapes, types and finiteness of an update; here come its length, and whether the
-candidate that updates make is finite and answers public examples no worse than the adapter in force. A check that
-fails raises `GateError`; the server then writes its one sentence to the audit log and keeps what it had.
+The manifest has checked names, shapes, types and finiteness of an update; here come its length, and whether
+the candidate that updates make is finite and answers public examples no worse than the adapter in force.
+A check that fails raises `GateError`; the server then writes its one sentence to the audit log and keeps
+what it had.
 """
 
 import hashlib
@@ -72,7 +73,7 @@ class Gate:
         before, after = self._judged(current), self.loss(candidate)
         if not after <= before + self.tolerance * abs(before):
             raise GateError(
-                f"The candidate's loss on public examples is more than {self.tolerance:.0%} above the loss before."
+                f"The candidate's loss on public examples is over {self.tolerance:.0%} above that before."
             )
         self._last = _digest(candidate), after
 

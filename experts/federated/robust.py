@@ -1,7 +1,7 @@
 """Combinations of updates that a minority of hostile banks cannot move far; the server must see each update.
 
-So none of them goes with secure aggregation. They bound what one wild update does; many small lies that agree pass
-them all (Baruch et al. 2019, arXiv:1902.06156).
+So none of them goes with secure aggregation. They bound what one wild update does; many small lies that
+agree pass them all (Baruch et al. 2019, arXiv:1902.06156).
 """
 
 import numpy as np
@@ -26,9 +26,10 @@ def median(rows: Float32[np.ndarray, "bank value"]) -> Float32[np.ndarray, " val
 
 
 def trimmed_mean(rows: Float32[np.ndarray, "bank value"]) -> Float32[np.ndarray, " value"]:
-    """Return the mean of each value over the banks without the highest and the lowest fifth, at least one each.
+    """Return the mean of each value over the banks without the highest and lowest fifth, at least one each.
 
-    Source: Yin et al. 2018, arXiv:1803.01498. Holds while no more banks are hostile than are trimmed on one side.
+    Source: Yin et al. 2018, arXiv:1803.01498. Holds while no more banks are hostile than
+    are trimmed on one side.
 
     Raises:
         FinLoraError: There are fewer than three updates.
@@ -42,9 +43,9 @@ def trimmed_mean(rows: Float32[np.ndarray, "bank value"]) -> Float32[np.ndarray,
 def krum(rows: Float32[np.ndarray, "bank value"]) -> Float32[np.ndarray, " value"]:
     """Return the one update that lies nearest to its nearest neighbours.
 
-    Source: Blanchard et al. 2017, "Machine Learning with Adversaries". With n updates it assumes f = (n - 3) // 2
-    hostile ones, the most that the proof allows (n >= 2 f + 3), and sums the squared distances to n - f - 2
-    neighbours. Of equal updates the first one counts.
+    Source: Blanchard et al. 2017, "Machine Learning with Adversaries". With n updates it assumes f = (n -
+    3) // 2 hostile ones, the most that the proof allows (n >= 2 f + 3), and sums the squared distances to
+    n - f - 2 neighbours. Of equal updates the first one counts.
 
     Raises:
         FinLoraError: There are fewer than three updates.
@@ -63,6 +64,6 @@ def krum(rows: Float32[np.ndarray, "bank value"]) -> Float32[np.ndarray, " value
 def _require_banks(rows: np.ndarray, rule: str) -> None:
     if len(rows) < MIN_BANKS:
         raise FinLoraError(
-            f"The combination {rule} needs at least {MIN_BANKS} updates, got {len(rows)}; wait for more banks, or "
-            "combine by mean."
+            f"The combination {rule} needs at least {MIN_BANKS} updates, got {len(rows)}; wait for more "
+            "banks, or combine by mean."
         )
