@@ -103,17 +103,21 @@ class Bootstrap:
         """Score of a method on a task, or its mean over tasks or categories, 0 to 100.
 
         Where every item scored 0, or every item 100, there is nothing to resample and an exact binomial bound
-        over clusters stands in (`extreme_bound`).
+        over clusters stands in (`extreme_bound`). So it does for a mean over tasks that are all like that:
+        the wrong ones bound its upper end, the right ones its lower end. A mean over tasks of which only some
+        are, is resampled, which leaves out what these could add.
         """
         value = self._values[method, task]
         weights = self._weights.get(task, {task: 1.0})
-        clusters = [self._extreme.get((method, one)) for one in weights]
-        known = [count for count in clusters if count is not None]
-        extremes = {self._values[method, one] for one in weights}
-        if len(known) < len(clusters) or len(extremes) > 1:
+        if any((method, one) not in self._extreme for one in weights):
             return self._interval(value, self._draws[method, task])
-        reach = 100 * extreme_bound(list(weights.values()), known)
-        return Interval(0.0, 0.0, reach) if extremes == {0.0} else Interval(100.0, 100.0 - reach, 100.0)
+        wrong = [one for one in weights if self._values[method, one] == 0]
+        right = [one for one in weights if one not in wrong]
+        below, above = (
+            100 * extreme_bound([weights[one] for one in same], [self._extreme[method, one] for one in same])
+            for same in (right, wrong)
+        )
+        return Interval(value, value - below, value + above)
 
     def difference(self, method: str, other: str, task: str = MACRO) -> Interval:
         """Score of `method` minus score of `other`, in points."""
@@ -240,30 +244,31 @@ class Bootstrap:
 
 
 def extreme_bound(weights: Sequence[float], clusters: Sequence[int]) -> float:
-    """Upper end of the 95 % interval of a mean share of right answers where all of them were wrong.
+    """Upper end of the 95 % interval of a weighted sum of shares of right answers, where none was right.
 
-    For one task it is the exact bound of Clopper and Pearson (1934), 1 - 0.025 ** (1 / clusters). For a mean
-    over tasks it is the largest mean of those shares under which nothing but wrong answers still has a chance
-    of 2.5 %, so also that bound, over all clusters together, where all tasks have as many and weigh alike.
-    With all answers right it is, by symmetry, the distance of the lower end from 1.
+    For one task of weight 1 it is the exact bound of Clopper and Pearson (1934), 1 - 0.025 ** (1 / clusters).
+    For several it is the largest sum under which nothing but wrong answers still has a chance of 2.5 %; that
+    is the same bound over all clusters together where all tasks have as many and weigh alike. With all
+    answers right it is, by symmetry, the distance of the lower end from the sum of weights.
 
     Args:
-        weights: Weight of each task in the mean, 1 in all.
+        weights: Weight of each task; without tasks the bound is 0.
         clusters: Its number of clusters.
     """
-    sizes = np.asarray(clusters, dtype=float)
+    if not len(weights):
+        return 0.0
+    shares, sizes = np.asarray(weights, dtype=float), np.asarray(clusters, dtype=float)
     # The largest sum of w * (1 - q) with the product of q ** n held at 0.025 has w / n in proportion to q,
-    # but no q above 1; its factor is found on a logarithmic scale.
-    costs = np.log(sizes) - np.log(np.asarray(weights, dtype=float))
+    # but no q above 1; the logarithm of that proportion is found between the q of one task alone and 1.
+    costs = np.log(sizes) - np.log(shares)
 
-    def log_chance(factor: float) -> float:
-        return float(sizes @ np.minimum(0.0, factor + costs))
+    def log_chance(proportion: float) -> float:
+        return float(sizes @ np.minimum(0.0, proportion + costs))
 
-    furthest = -float(costs.min())
-    factor = brentq(
-        lambda one: log_chance(one) - np.log(TAIL), furthest + np.log(TAIL) - np.ptp(costs), furthest
-    )
-    return float(np.asarray(weights) @ -np.expm1(np.minimum(0.0, factor + costs)))
+    highest = -float(costs.min())
+    lowest = highest + np.log(TAIL) - np.ptp(costs)
+    proportion = brentq(lambda one: log_chance(one) - np.log(TAIL), lowest, highest)
+    return float(shares @ -np.expm1(np.minimum(0.0, proportion + costs)))
 
 
 def _category_weights(categories: Mapping[str, str]) -> dict[str, float]:

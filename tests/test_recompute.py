@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from finlora.benchmarks.statistics import extreme_bound
 from finlora.experts.tasks import get_task
 from finlora.experts.tasks.suites import SUITES
 
@@ -203,6 +204,11 @@ def test_the_script_finds_a_changed_score_of_an_answer(tmp_path: Path):
 )
 def test_both_scorers_give_the_same(task: str, prediction: str, target: str):
     assert recompute.SCORERS[task](prediction, target) == get_task(task).scorer(prediction, target)
+
+
+@pytest.mark.parametrize("clusters", [[10], [10, 10, 10], [4, 40], [1, 30, 1000]])
+def test_both_bounds_of_all_wrong_tasks_are_the_same(clusters: list[int]):
+    assert recompute.bound(clusters) == pytest.approx(extreme_bound([1.0] * len(clusters), clusters))
 
 
 def test_every_task_of_a_suite_is_scored():

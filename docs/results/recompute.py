@@ -20,7 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
-from math import ceil, isnan, nan, sqrt
+from math import ceil, isnan, nan, prod, sqrt
 from pathlib import Path
 from statistics import fmean
 from string import punctuation
@@ -242,12 +242,36 @@ def percentile(ordered: list[float], share: float) -> float:
     return below + place % 1 * (above - below)
 
 
-def interval(value: float, draws: list[float], clusters: int) -> tuple[float, float]:
-    """Percentiles 2.5 and 97.5; Clopper and Pearson's bound where a task is all wrong or all right."""
-    if clusters and value in (0, 100):
-        bound = 100 * (1 - 0.025 ** (1 / clusters))
-        return (0, bound) if value == 0 else (100 - bound, 100)
-    return percentile(draws, 0.025), percentile(draws, 0.975)
+def interval(values: list[float], draws: list[float], clusters: list[int]) -> tuple[float, float]:
+    """Percentiles 2.5 and 97.5, or an exact bound where each task is all wrong or all right.
+
+    Args:
+        values: The score of a task, or the scores of all tasks for their mean.
+        draws: Sorted draws of that number.
+        clusters: Number of clusters of each task.
+    """
+    if any(value not in (0, 100) for value in values):
+        return percentile(draws, 0.025), percentile(draws, 0.975)
+    below, above = (
+        bound([size for value, size in zip(values, clusters, strict=True) if value == end])
+        for end in (100, 0)
+    )
+    return fmean(values) - 100 * below / len(values), fmean(values) + 100 * above / len(values)
+
+
+def bound(clusters: list[int]) -> float:
+    """Largest sum of shares of right answers under which all being wrong still has a chance of 2.5 %.
+
+    For one task it is Clopper and Pearson's bound. With q the shares of wrong answers, the sum of 1 - q is
+    largest, the product of q ** clusters held, where q is in proportion to the clusters, but at most 1: the
+    proportion is found by halving.
+    """
+    low, high = 0.0, 1.0 / min(clusters, default=1)
+    for _ in range(200):
+        middle = (low + high) / 2
+        chance = prod(min(1.0, middle * size) ** size for size in clusters)
+        low, high = (middle, high) if chance < 0.025 else (low, middle)
+    return sum(1 - min(1.0, high * size) for size in clusters)
 
 
 def verdict_on(here: tuple, stored: tuple, draws: list[float], stored_resamples: int) -> str:
@@ -288,7 +312,9 @@ def compare(run: Path, methods: list[str], resamples: int) -> bool:
     draws = bootstrap(scores, clusters, seeds, resamples)
     stored, verdicts, differing = stored_scores(run), Counter(), 0
     for key in sorted(values, key=lambda key: methods.index(key[0])):
-        here = (values[key], *interval(values[key], draws[key], len({*clusters.get(key[2], ())})))
+        parts = tasks if key[2] == "macro" else [key[2]]
+        sizes = [len({*clusters[task]}) for task in parts]
+        here = (values[key], *interval([values[*key[:2], task] for task in parts], draws[key], sizes))
         there = stored.get(key, (nan, nan, nan))
         verdict = verdict_on(here, there, draws[key], config["resamples"])
         verdicts[verdict] += 1

@@ -144,10 +144,19 @@ def test_a_mean_of_tasks_that_are_all_wrong_or_all_right_has_an_interval(answer:
     assert bootstrap.score("m", "a").high - bootstrap.score("m", "a").low > interval.high - interval.low
 
 
-def test_a_mean_of_an_all_wrong_and_an_all_right_task_is_resampled():
+def test_a_mean_of_tasks_that_are_all_wrong_and_others_all_right_has_an_interval():
+    groups = {task: [str(index) for index in range(10)] for task in "abcd"}
+    scores = {"m": {task: np.full((1, 10), 100.0 if task == "d" else 0.0) for task in groups}}
+    interval = Bootstrap(scores, groups, resamples=20).score("m")
+    # Three tasks of 10 are one of 30, with three quarters of the weight; the right one has a quarter.
+    assert interval.high - 25 == pytest.approx(75 * binomtest(0, 30).proportion_ci(method="exact").high)
+    assert 25 - interval.low == pytest.approx(25 * binomtest(0, 10).proportion_ci(method="exact").high)
+
+
+def test_a_mean_of_tasks_of_which_only_one_is_all_wrong_is_resampled():
     groups = {"a": ["1", "2"], "b": ["1", "2"]}
-    scores = {"m": {"a": np.zeros((1, 2)), "b": np.full((1, 2), 100.0)}}
-    assert Bootstrap(scores, groups, resamples=20).score("m") == Interval(50.0, 50.0, 50.0)
+    scores = {"m": {"a": np.zeros((1, 2)), "b": np.array([[100.0, 0.0]])}}
+    assert Bootstrap(scores, groups, resamples=200).score("m") == Interval(25.0, 0.0, 50.0)
 
 
 @pytest.mark.parametrize("clusters", [1, 2, 10, 300])
