@@ -53,6 +53,8 @@ class ExpertPool:
         resident: Least recently used first.
         version: Changes with every load and eviction.
         capacity: Sectors for experts, keys and values together.
+        table: Physical page of each logical page of a slice.
+        zero_row: A slice of zeros in the table.
     """
 
     def __init__(self, cache: PagedAttentionCache, layout: SliceLayout):
@@ -71,6 +73,7 @@ class ExpertPool:
         self.pages[self._zero_page : self._zero_page + self.pages_of_sector].zero_()
         self._free_rows: list[int] = []
         self.table: Int[Tensor, "row page"] = self._new_rows(64)
+        (self.zero_row,) = self._take_rows(1)
 
     def sectors_for(self, modules: Sequence[str], ranks: Sequence[int]) -> int:
         """Sectors that an expert takes which adapts these layers with these ranks."""

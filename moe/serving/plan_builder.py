@@ -57,25 +57,26 @@ class PlanBuilder:
         """Source 0 is zero, then come the fixed weights, then each mixture's scalings, token by token."""
         uses: list[Use] = []
         constants = [0.0]
-        resident = self._pool.resident
         start = 0
         for one, count in zip(served, query_lengths, strict=True):
-            if isinstance(one, ServedWeights):
-                for key, weight in zip(one.experts, one.weights, strict=True):
-                    place = resident[key]
-                    uses.append(Use(start, count, place.slices, len(constants), 0, place.modules))
-                    constants.append(weight)
+            if isinstance(one, ServedWeights) and one.experts:
+                uses.append(self._use(one, start, count, len(constants), 0))
+                constants.extend(one.weights)
             start += count
         source, start = len(constants), 0
         for number, (one, count) in enumerate(zip(served, query_lengths, strict=True)):
-            if isinstance(one, ServedMixture) and number in scalings:
-                experts = len(one.experts)
-                for index, key in enumerate(one.experts):
-                    place = resident[key]
-                    uses.append(Use(start, count, place.slices, source + index, experts, place.modules))
-                source += count * experts
+            if number in scalings:
+                uses.append(self._use(one, start, count, source, len(one.experts)))
+                source += count * len(one.experts)
             start += count
         return uses, constants
+
+    def _use(self, one: Served, start: int, count: int, source: int, step: int) -> Use:
+        """Tokens that use all experts of a model, whose weights stand side by side from `source` on."""
+        places = [self._pool.resident[key] for key in one.experts]
+        rows = [(row, source + index) for index, place in enumerate(places) for row in place.slices]
+        modules = frozenset[int]().union(*(place.modules for place in places))
+        return Use(start, count, *zip(*rows, strict=True), step, modules)
 
     def _weights(
         self, constants: list[float], served: Sequence[Served], scalings: Mapping[int, Tensor]

@@ -23,15 +23,24 @@ def test_products_equal_a_loop(make_engine, catalog, width):
     for name, matrices in catalog.experts.items():
         assert pool.load(name, list(matrices), layout.pack(matrices, torch.float32))
     generator = torch.Generator().manual_seed(1)
-    spans = [("e0", 0, 1), ("e1", 1, 30), ("e5", 1, 30), ("e3", 31, 2), ("e0", 33, 1), ("e6", 34, 5)]
-    weights = torch.randn(1 + sum(count for *_, count in spans), generator=generator)
+    spans = [
+        (("e0",), 0, 1),
+        (("e1", "e5"), 1, 30),
+        (("e3",), 31, 2),
+        (("e0",), 33, 1),
+        (("e6", "e1"), 34, 5),
+    ]
+    weights = torch.randn(1 + sum(count * len(names) for names, _, count in spans), generator=generator)
     weights[0] = 0
     uses, plain, source = [], [], 1
-    for name, first, count in spans:
-        place = pool.resident[name]
-        uses.append(Use(first, count, place.slices, source, 1, place.modules))
-        plain.append((name, first, count, range(source, source + count)))
-        source += count
+    for names, first, count in spans:
+        places = [pool.resident[name] for name in names]
+        rows = [(row, source + i) for i, place in enumerate(places) for row in place.slices]
+        modules = frozenset().union(*(place.modules for place in places))
+        uses.append(Use(first, count, *zip(*rows, strict=True), len(names), modules))
+        for i, name in enumerate(names):
+            plain.append((name, first, count, range(source + i, source + count * len(names), len(names))))
+        source += count * len(names)
     plan = TokenPlan(pool, uses)
     plan.set_weights(weights[None])
     for index, place in enumerate(layout.places):
@@ -52,7 +61,11 @@ def test_numbers_that_are_not_finite_stay_with_their_request(make_engine, catalo
         pool.load(name, list(matrices), pool.layout.pack(matrices, torch.float32))
     one, other = pool.resident["e0"], pool.resident["e4"]
     plan = TokenPlan(
-        pool, [Use(0, 3, one.slices, 1, 0, one.modules), Use(3, 1, other.slices, 2, 0, other.modules)]
+        pool,
+        [
+            Use(0, 3, tuple(one.slices), (1,) * len(one.slices), 0, one.modules),
+            Use(3, 1, tuple(other.slices), (2,) * len(other.slices), 0, other.modules),
+        ],
     )
     plan.set_weights(torch.tensor([[0.0, 1.0, 1.0]]))
     x, result = torch.ones(1, 4, 32), torch.zeros(1, 4, 32)
