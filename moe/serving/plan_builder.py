@@ -74,9 +74,10 @@ class PlanBuilder:
     def _use(self, one: Served, start: int, count: int, source: int, step: int) -> Use:
         """Tokens that use all experts of a model, whose weights stand side by side from `source` on."""
         places = [self._pool.resident[key] for key in one.experts]
-        rows = [(row, source + index) for index, place in enumerate(places) for row in place.slices]
+        rows = tuple(row for place in places for row in place.slices)
+        sources = tuple(source + index for index, place in enumerate(places) for _ in place.slices)
         modules = frozenset[int]().union(*(place.modules for place in places))
-        return Use(start, count, *zip(*rows, strict=True), step, modules)
+        return Use(start, count, rows, sources, step, modules)
 
     def _weights(
         self, constants: list[float], served: Sequence[Served], scalings: Mapping[int, Tensor]
