@@ -1,18 +1,37 @@
 """Whether a folder that may be hostile holds a mixture that can be served on a base."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from ...experts.base_model import Base
 from ...experts.errors import FinLoraError
 from ..checkpoint import MIXTURE_FILE, ROUTER_FILE, MixtureFiles, read_mixture
+from ..routing import ConstantRouter, Router
 from .expert_check import RegistryLimits, check_header, parse_json
 from .expert_intake import CheckedExpert
 from .near_names import check_name
+from .served_mixture import ServedMixture
+
+LARGEST_SETTING = 65_536
+"""Of a router; building one of a billion layers would never end."""
+
+
+@runtime_checkable
+class RouterBuilder(Protocol):
+    """Makes the router that a mixture's folder describes, with its weights."""
+
+    def __call__(self, files: MixtureFiles, base: Base, *, module_count: int, expert_count: int) -> Router:
+        """Return the router, on the CPU.
+
+        Raises:
+            FinLoraError: If its type is unknown, or its weights do not fit.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -106,3 +125,35 @@ def check_mixture_experts(
             f"The mixture {name} was saved for {len(files.module_names or ())} adapted linear layers, its "
             f"experts now adapt {len(adapted)} or others; restore the experts, or train the router again."
         )
+
+
+def check_router(name: str, files: MixtureFiles, base: Base, build_router: RouterBuilder) -> None:
+    """Check that a mixture's router can be built and served.
+
+    Args:
+        name: Of the mixture, for messages.
+        files: Of the mixture.
+        base: What it has to fit.
+        build_router: Makes the router.
+
+    Raises:
+        FinLoraError: If it cannot be served.
+    """
+    for field, value in files.router_settings.items():
+        if isinstance(value, int) and abs(value) > LARGEST_SETTING:
+            raise FinLoraError(
+                f"The router of mixture {name} has {field} = {value:.0f}; at most {LARGEST_SETTING:,} is "
+                "served."
+            )
+    modules = files.module_names or ()
+    # Settings may ask for more memory than there is; on `meta` only shapes are compared with the weights.
+    device = "cpu" if files.router_name == ConstantRouter.name else "meta"
+    try:
+        with torch.device(device), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            router = build_router(files, base, module_count=len(modules), expert_count=len(files.experts))
+            ServedMixture(name, tuple(files.experts), modules, router, files.mode)
+    except FinLoraError:
+        raise
+    except Exception as error:
+        raise FinLoraError(f"The router of mixture {name} cannot be read: {error!r:.200}.") from error

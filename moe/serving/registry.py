@@ -21,7 +21,7 @@ from ..checkpoint import MIXTURE_FILE
 from .expert_check import RegistryLimits
 from .expert_intake import CheckedExpert, ContentGoneError, ExpertIntake
 from .held_versions import HeldVersions
-from .mixture_check import check_mixture, check_mixture_experts, mixture_files
+from .mixture_check import RouterBuilder, check_mixture, check_mixture_experts, check_router, mixture_files
 from .near_names import check_name, near_names, shorten
 from .registry_changes import check_free, drop_expert, drop_mixture, put_content, put_expert, put_mixture
 from .registry_index import ExpertKey, RegistryIndex
@@ -57,6 +57,7 @@ class ExpertRegistry:
         *,
         limits: RegistryLimits | None = None,
         trust_base_name: bool = False,
+        build_router: RouterBuilder | None = None,
     ):
         """Open a registry, or make an empty one; no expert is read.
 
@@ -65,6 +66,7 @@ class ExpertRegistry:
             base: What all experts have to fit.
             limits: What an expert may have at most.
             trust_base_name: True accepts adapters that name another base, for one base known under two names.
+            build_router: With it, mixtures are refused whose router cannot be served.
 
         Raises:
             FinLoraError: If it was made for another base, is damaged, or cannot be written.
@@ -83,6 +85,7 @@ class ExpertRegistry:
         self._intake = ExpertIntake(
             base, limits or RegistryLimits(), self._index, self._folders, trust_base_name=trust_base_name
         )
+        self._build_router = build_router
         self._held.collect()
 
     def __enter__(self) -> "ExpertRegistry":
@@ -187,6 +190,19 @@ class ExpertRegistry:
             raise _quarantined(found.key, found.reason)
         return found.key
 
+    def find(self, name: str) -> "ExpertKey | RegisteredMixture":
+        """Return the newest version of an expert, or a mixture, whichever has this name.
+
+        Raises:
+            UnknownModelError: If nothing has this name; the message has near names.
+            QuarantinedModelError: If the expert, or one of the mixture, is in quarantine.
+        """
+        if self._index.expert(name) is not None:
+            return self.resolve(name)
+        if self._index.mixture(name) is not None:
+            return self.mixture(name)
+        raise self._unknown(name, "model", [BASE_MODEL, *self.names(), *self.mixture_names()])
+
     def mixture(self, name: str) -> RegisteredMixture:
         """Return a mixture.
 
@@ -196,7 +212,7 @@ class ExpertRegistry:
         """
         found = self._index.mixture(name)
         if found is None:
-            raise self._unknown(name, "model", [BASE_MODEL, *self.names(), *self.mixture_names()])
+            raise self._unknown(name, "mixture", self.mixture_names())
         quarantined = self.quarantined()
         for key in found.experts.values():
             if key in quarantined:
@@ -256,6 +272,13 @@ class ExpertRegistry:
         shapes = self._index.layer_shapes(self._held.expert(key).layers)
         return {name: (shape.rank, shape.d_in, shape.d_out) for name, shape in shapes.items()}
 
+    def ranks(self, key: ExpertKey) -> Mapping[str, int]:
+        """Return the rank in each adapted layer, as `shape` does."""
+        return {
+            name: shape.rank
+            for name, shape in self._index.layer_shapes(self._held.expert(key).layers).items()
+        }
+
     def quarantine(self, key: ExpertKey, reason: str) -> None:
         """Refuse a version of an expert from now on; a version that replaces it is served again."""
         with self._index.change() as writer:
@@ -305,6 +328,8 @@ class ExpertRegistry:
                 for called, path in description.experts.items()
             }
             check_mixture_experts(name, description.files, experts, self._intake.sizes)
+            if self._build_router is not None:
+                check_router(name, description.files, self._intake.base, self._build_router)
             _bring_to_disk([staged, *(one.staged for one in experts.values() if one.staged is not None)])
             with self._index.change() as writer:
                 check_free(writer, name, mixture=True, replace=replace)

@@ -1,7 +1,7 @@
 """The changes of a registry's index, each made inside `RegistryIndex.change`."""
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from sqlite3 import Connection
 
 from ...experts.errors import FinLoraError
@@ -68,20 +68,17 @@ def put_content(
 
 def put_expert(writer: Connection, name: str, content: int) -> ExpertKey:
     """Serve the expert in a stored folder under a name, instead of the one that was served before."""
-    drop_expert(writer, name)
+    before = _keep_only(writer, name)
     key = ExpertKey(name, next_version(writer, name))
     writer.execute("INSERT INTO experts VALUES (?, ?, ?, 'served', NULL)", (*key, content))
+    # Only now, since both versions may have the same files.
+    _drop_unneeded(writer, name, before)
     return key
 
 
 def drop_expert(writer: Connection, name: str) -> None:
     """Serve nothing under a name any more; mixtures keep their version."""
-    served = "name = ? AND state = 'served'"
-    contents = writer.execute(f"SELECT content FROM experts WHERE {served}", (name,)).fetchall()
-    writer.execute(f"UPDATE experts SET state = 'kept' WHERE {served}", (name,))
-    _drop_unneeded(writer, name)
-    for (content,) in contents:
-        _discard_unneeded(writer, content)
+    _drop_unneeded(writer, name, _keep_only(writer, name))
 
 
 def put_mixture(writer: Connection, name: str, content: int, experts: Mapping[str, int]) -> ExpertKey:
@@ -119,8 +116,15 @@ def drop_mixture(writer: Connection, name: str) -> None:
         writer.execute("DELETE FROM mixtures WHERE name = ?", (name,))
         _discard_unneeded(writer, mixture)
         for expert, content in experts:
-            _drop_unneeded(writer, expert)
-            _discard_unneeded(writer, content)
+            _drop_unneeded(writer, expert, [content])
+
+
+def _keep_only(writer: Connection, name: str) -> list[int]:
+    """Stop serving a name, for now without dropping anything; returns the folders that were served."""
+    served = "name = ? AND state = 'served'"
+    contents = writer.execute(f"SELECT content FROM experts WHERE {served}", (name,)).fetchall()
+    writer.execute(f"UPDATE experts SET state = 'kept' WHERE {served}", (name,))
+    return [content for (content,) in contents]
 
 
 def _expert_of(
@@ -141,12 +145,15 @@ def _expert_of(
     return key
 
 
-def _drop_unneeded(writer: Connection, name: str) -> None:
+def _drop_unneeded(writer: Connection, name: str, contents: Sequence[int]) -> None:
+    """Drop versions of a name that no mixture has, and those of some folders that nothing has any more."""
     writer.execute(
         "DELETE FROM experts WHERE name = ? AND state = 'kept' AND NOT EXISTS "
         "(SELECT 1 FROM mixture_experts m WHERE m.name = experts.name AND m.version = experts.version)",
         (name,),
     )
+    for content in contents:
+        _discard_unneeded(writer, content)
 
 
 def _discard_unneeded(writer: Connection, content: int) -> None:

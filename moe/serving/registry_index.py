@@ -25,18 +25,21 @@ SCHEMA = """
 CREATE TABLE about (field TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE layers (id INTEGER PRIMARY KEY, layers TEXT NOT NULL UNIQUE);
 CREATE TABLE contents (number INTEGER PRIMARY KEY AUTOINCREMENT, digest TEXT UNIQUE, weights_sha256 TEXT,
-    layers INTEGER, bytes INTEGER NOT NULL);
+    layers INTEGER REFERENCES layers, bytes INTEGER NOT NULL);
 CREATE TABLE garbage (number INTEGER PRIMARY KEY);
 CREATE TABLE last_versions (name TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE experts (name TEXT NOT NULL, version INTEGER NOT NULL, content INTEGER NOT NULL,
-    state TEXT NOT NULL, reason TEXT, PRIMARY KEY (name, version)) WITHOUT ROWID;
+CREATE TABLE experts (name TEXT NOT NULL, version INTEGER NOT NULL,
+    content INTEGER NOT NULL REFERENCES contents, state TEXT NOT NULL, reason TEXT,
+    PRIMARY KEY (name, version)) WITHOUT ROWID;
 CREATE INDEX experts_by_content ON experts (content);
 CREATE UNIQUE INDEX served_experts ON experts (name) WHERE state = 'served';
 CREATE INDEX quarantined_experts ON experts (name) WHERE reason IS NOT NULL;
 CREATE TABLE mixtures (name TEXT PRIMARY KEY, version INTEGER NOT NULL,
-    content INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE mixture_experts (content INTEGER NOT NULL, position INTEGER NOT NULL, called TEXT NOT NULL,
-    name TEXT NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (content, position)) WITHOUT ROWID;
+    content INTEGER NOT NULL REFERENCES contents) WITHOUT ROWID;
+CREATE INDEX mixtures_by_content ON mixtures (content);
+CREATE TABLE mixture_experts (content INTEGER NOT NULL REFERENCES contents, position INTEGER NOT NULL,
+    called TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (content, position),
+    FOREIGN KEY (name, version) REFERENCES experts) WITHOUT ROWID;
 CREATE INDEX mixtures_by_expert ON mixture_experts (name, version);
 """
 """`contents` are stored folders; several experts with equal files share one. `garbage` are folders still to
@@ -227,6 +230,7 @@ def _connect(file: Path) -> sqlite3.Connection:
     # Readers go on while somebody writes; a finished change survives a power cut.
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
     return connection
 
 

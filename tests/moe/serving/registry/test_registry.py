@@ -13,24 +13,11 @@ from finlora.moe.serving.registry import ExpertKey, ExpertRegistry
 from finlora.moe.serving.registry_changes import NameTakenError
 from finlora.moe.serving.requests import QuarantinedModelError, UnknownModelError
 
-
-@pytest.fixture
-def base(make_base):
-    return make_base()
+from .conftest import stored_folders
 
 
-@pytest.fixture
-def registry(tmp_path, base):
-    with ExpertRegistry(tmp_path / "registry", base) as opened:
-        yield opened
-
-
-def stored_folders(registry: ExpertRegistry) -> int:
-    return len(list((registry.folder / "contents").iterdir()))
-
-
-def test_matrices_are_those_that_a_bank_reads(registry, folders):
-    for name, folder in folders.items():
+def test_matrices_are_those_that_a_bank_reads(registry, written):
+    for name, folder in written.items():
         key = registry.add(name, folder)
         expected = read_matrices(name, read_expert(folder))
         found = registry.matrices(key)
@@ -41,13 +28,13 @@ def test_matrices_are_those_that_a_bank_reads(registry, folders):
             assert registry.shape(key)[module] == (len(down), down.shape[1], up.shape[0])
 
 
-def test_a_restart_changes_nothing(tmp_path, base, folders):
-    with ExpertRegistry(tmp_path / "registry", base) as registry:
-        registry.bulk_add(folders)
-        registry.add("e0", folders["e1"], replace=True)
+def test_a_restart_changes_nothing(tmp_path, small_base, written):
+    with ExpertRegistry(tmp_path / "registry", small_base) as registry:
+        registry.bulk_add(written)
+        registry.add("e0", written["e1"], replace=True)
         registry.remove("e3")
         registry.quarantine(registry.resolve("e4"), "its answer was not a finite number")
-    with ExpertRegistry(tmp_path / "registry", base) as registry:
+    with ExpertRegistry(tmp_path / "registry", small_base) as registry:
         assert registry.names() == ["e0", "e1", "e2", "e4", "e5", "e6", "e7"]
         assert registry.resolve("e0") == ("e0", 2)
         assert str(registry.resolve("e1")) == "e1@1"
@@ -55,11 +42,11 @@ def test_a_restart_changes_nothing(tmp_path, base, folders):
             registry.resolve("e4")
 
 
-def test_a_held_version_stays_loadable_after_replacement_and_removal(registry, folders):
-    first = registry.add("finer", folders["e0"])
+def test_a_held_version_stays_loadable_after_replacement_and_removal(registry, written):
+    first = registry.add("finer", written["e0"])
     before = registry.matrices(first)
     registry.hold(first)
-    second = registry.add("finer", folders["e2"], replace=True)
+    second = registry.add("finer", written["e2"], replace=True)
     registry.hold(second)
     registry.remove("finer")
     with pytest.raises(UnknownModelError):
@@ -80,27 +67,27 @@ def test_a_held_version_stays_loadable_after_replacement_and_removal(registry, f
         registry.release(second)
 
 
-def test_versions_are_not_used_again(registry, folders):
-    assert registry.add("finer", folders["e0"]) == ExpertKey("finer", 1)
+def test_versions_are_not_used_again(registry, written):
+    assert registry.add("finer", written["e0"]) == ExpertKey("finer", 1)
     registry.remove("finer")
-    assert registry.add("finer", folders["e1"]) == ExpertKey("finer", 2)
+    assert registry.add("finer", written["e1"]) == ExpertKey("finer", 2)
     with pytest.raises(UnknownModelError):
         registry.hold(ExpertKey("finer", 1))
 
 
-def test_a_name_is_taken_until_it_is_replaced(registry, folders):
-    registry.add("finer", folders["e0"])
+def test_a_name_is_taken_until_it_is_replaced(registry, written):
+    registry.add("finer", written["e0"])
     with pytest.raises(NameTakenError, match="an expert named finer already"):
-        registry.add("finer", folders["e1"])
+        registry.add("finer", written["e1"])
     with pytest.raises(NameTakenError):
-        registry.bulk_add({"new": folders["e2"], "finer": folders["e1"]})
+        registry.bulk_add({"new": written["e2"], "finer": written["e1"]})
     assert registry.names() == ["finer"]
     assert registry.versions("finer") == [1]
 
 
-def test_equal_files_are_stored_once(registry, folders):
-    registry.bulk_add({f"copy{i}": folders["e0"] for i in range(5)})
-    registry.add("copy5", folders["e0"])
+def test_equal_files_are_stored_once(registry, written):
+    registry.bulk_add({f"copy{i}": written["e0"] for i in range(5)})
+    registry.add("copy5", written["e0"])
     assert stored_folders(registry) == 1
     for i in range(5):
         registry.remove(f"copy{i}")
@@ -109,8 +96,16 @@ def test_equal_files_are_stored_once(registry, folders):
     assert stored_folders(registry) == 0
 
 
-def test_an_unknown_name_gets_near_ones(registry, folders):
-    registry.bulk_add({"finer": folders["e0"], "xbrl_value": folders["e1"]})
+def test_an_expert_may_be_replaced_by_equal_files(registry, written):
+    registry.add("finer", written["e0"])
+    key = registry.add("finer", written["e0"], replace=True)
+    assert registry.resolve("finer") == key == ("finer", 2)
+    assert registry.matrices(key)
+    assert stored_folders(registry) == 1
+
+
+def test_an_unknown_name_gets_near_ones(registry, written):
+    registry.bulk_add({"finer": written["e0"], "xbrl_value": written["e1"]})
     with pytest.raises(UnknownModelError, match="near names are finer"):
         registry.resolve("FinEr2")
     with pytest.raises(UnknownModelError, match="near names are xbrl_value"):
@@ -125,19 +120,19 @@ def test_an_unknown_name_gets_near_ones(registry, folders):
     "name",
     ["", "base", ".hidden", "..", "../up", "a/b", "/etc/passwd", "a\\b", "a b", "a\n", "é", "a" * 101, "a\0"],
 )
-def test_names_that_are_refused(registry, folders, name):
+def test_names_that_are_refused(registry, written, name):
     with pytest.raises(FinLoraError):
-        registry.add(name, folders["e0"])
+        registry.add(name, written["e0"])
     with pytest.raises(FinLoraError):
-        registry.bulk_add({"good": folders["e1"], name: folders["e0"]})
+        registry.bulk_add({"good": written["e1"], name: written["e0"]})
     with pytest.raises(FinLoraError):
-        registry.add_mixture(name, folders["e0"])
+        registry.add_mixture(name, written["e0"])
     assert registry.names() == []
 
 
 @pytest.mark.parametrize("name", ["a", "A-1_b.c", "base2", "a" * 100, "-"])
-def test_names_that_are_allowed(registry, folders, name):
-    assert registry.add(name, folders["e0"]) == (name, 1)
+def test_names_that_are_allowed(registry, written, name):
+    assert registry.add(name, written["e0"]) == (name, 1)
 
 
 def test_a_registry_belongs_to_its_base(registry, make_base, tmp_path):
@@ -147,17 +142,17 @@ def test_a_registry_belongs_to_its_base(registry, make_base, tmp_path):
         ExpertRegistry(registry.folder, other)
 
 
-def test_a_damaged_index_is_named(tmp_path, base):
+def test_a_damaged_index_is_named(tmp_path, small_base):
     folder = tmp_path / "damaged"
     folder.mkdir()
     (folder / "registry.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(FinLoraError, match=r"registry\.sqlite cannot be used"):
-        ExpertRegistry(folder, base)
+        ExpertRegistry(folder, small_base)
 
 
-def test_two_opened_registries_agree(registry, base, folders):
-    with ExpertRegistry(registry.folder, base) as other:
-        key = registry.add("finer", folders["e0"])
+def test_two_opened_registries_agree(registry, small_base, written):
+    with ExpertRegistry(registry.folder, small_base) as other:
+        key = registry.add("finer", written["e0"])
         assert other.resolve("finer") == key
         other.hold(key)
         registry.remove("finer")
@@ -168,12 +163,12 @@ def test_two_opened_registries_agree(registry, base, folders):
     assert stored_folders(registry) == 0
 
 
-def test_only_folders_within_the_allowed_one_are_read(registry, folders, tmp_path):
+def test_only_folders_within_the_allowed_one_are_read(registry, written, copied, tmp_path):
     allowed = tmp_path / "allowed"
     allowed.mkdir()
-    (allowed / "link").symlink_to(folders["e0"])
+    (allowed / "link").symlink_to(written["e0"])
     for source in (
-        folders["e0"],
+        written["e0"],
         allowed / ".." / "experts" / "e0",
         allowed / "link",
         Path("/etc"),
@@ -182,14 +177,14 @@ def test_only_folders_within_the_allowed_one_are_read(registry, folders, tmp_pat
         with pytest.raises(FinLoraError):
             registry.add("finer", source, within=allowed)
     inside = allowed / "e0"
-    folders["e0"].rename(inside)
+    copied.rename(inside)
     assert registry.add("finer", inside, within=allowed) == ("finer", 1)
 
 
-def test_only_the_files_of_an_expert_are_copied(registry, folders):
-    (folders["e0"] / "README.md").write_text("more")
-    (folders["e0"] / "expert.json").write_text(json.dumps({"task": "finer", "base_revision": "revision-1"}))
-    registry.add("finer", folders["e0"])
+def test_only_the_files_of_an_expert_are_copied(registry, copied):
+    (copied / "README.md").write_text("more")
+    (copied / "expert.json").write_text(json.dumps({"task": "finer", "base_revision": "revision-1"}))
+    registry.add("finer", copied)
     (stored,) = (registry.folder / "contents").iterdir()
     assert {file.name for file in stored.iterdir()} == {
         "adapter_config.json",
