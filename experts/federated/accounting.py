@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,10 +55,15 @@ def prv_epsilon(history: Sequence[Steps], delta: float) -> float:
     Raises:
         AccountingError: The accountant cannot compute it, such as for hardly any noise.
     """
+    taken = tuple(part for part in history if part.count)
+    return _prv_epsilon(taken, delta) if taken else 0.0
+
+
+@lru_cache(maxsize=4096)
+def _prv_epsilon(history: tuple[Steps, ...], delta: float) -> float:
+    """As `prv_epsilon`; takes a third of a second, and ledgers ask for the same in each round."""
     accountant = _opacus_accountants().create_accountant(mechanism="prv")
-    accountant.history = [(part.noise_multiplier, part.sample_rate, part.count) for part in _some(history)]
-    if not accountant.history:
-        return 0.0
+    accountant.history = [(part.noise_multiplier, part.sample_rate, part.count) for part in history]
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             # It bounds the domain with orders of Rényi divergence, where a loose bound only costs time.
@@ -75,10 +80,11 @@ def pld_epsilon(history: Sequence[Steps], delta: float) -> float:
     """Return epsilon of all these steps together, by Google's privacy loss distributions."""
     library, distributions = _dp_accounting()
     accountant = distributions.PLDAccountant()
-    for part in _some(history):
+    taken = [part for part in history if part.count]
+    for part in taken:
         gaussian = library.GaussianDpEvent(part.noise_multiplier)
         accountant.compose(library.PoissonSampledDpEvent(part.sample_rate, gaussian), part.count)
-    return float(accountant.get_epsilon(delta)) if _some(history) else 0.0
+    return float(accountant.get_epsilon(delta)) if taken else 0.0
 
 
 def check_agreement(prv: float, pld: float) -> None:
@@ -175,10 +181,6 @@ def _check_settings(epsilon: float, delta: float, n_examples: int, batch_size: i
         )
     if steps < 1:
         raise FinLoraError(f"A run has at least one step, got {steps}.")
-
-
-def _some(history: Sequence[Steps]) -> list[Steps]:
-    return [part for part in history if part.count]
 
 
 def _opacus_accountants() -> Any:

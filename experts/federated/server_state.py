@@ -29,12 +29,15 @@ class ServerState:
     """The global adapter."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One record a round: banks, whether the candidate was accepted, seconds, bytes."""
+    moments: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Of the server's optimizer, if it has one; see `server_optimizer.py`."""
 
 
 def save_state(folder: Path, state: ServerState) -> None:
     """Replace the state in a folder; a kill leaves the old one or this one."""
     record = {"run": state.run, "round": state.round_number, "history": state.history}
     tensors = {f"adapter:{name}": values for name, values in state.tensors.items()}
+    tensors |= {f"moments:{name}": values for name, values in state.moments.items()}
     tensors[_RECORD] = np.frombuffer(json.dumps(record).encode(), np.uint8)
     write_bytes(folder / STATE_FILE, save(tensors))
 
@@ -53,5 +56,10 @@ def load_state(folder: Path) -> ServerState | None:
         record = json.loads(bytes(tensors.pop(_RECORD)).decode())
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise FinLoraError(f"{file} is damaged; delete the run's folder and start again.") from error
-    adapter = {name.removeprefix("adapter:"): values for name, values in tensors.items()}
-    return ServerState(record["run"], record["round"], adapter, record["history"])
+    parts: dict[str, dict[str, np.ndarray]] = {"adapter": {}, "moments": {}}
+    for name, values in tensors.items():
+        part, _, tensor = name.partition(":")
+        parts[part][tensor] = values
+    return ServerState(
+        record["run"], record["round"], parts["adapter"], record["history"], parts["moments"]
+    )
