@@ -25,10 +25,13 @@ from ..tasks.task import Example
 from .accounting import PrivacyPlan
 from .adapters import FederatedAdapter
 from .expert_folder import write_expert
+from .identity import Identity
 from .ledger import BudgetError, Ledger
 from .manifest import Update
 from .messages import FINISH, JOIN, TRAIN, Content, MessageError, number_of, text_of
 from .private_training import LocalTraining, Randomness, train_locally
+from .secure_answers import SecureAnswers
+from .secure_messages import KEYS, NOT_OF_THE_ADAPTER, REVEAL, SHARES
 from .settings import BankSettings, FederatedSettings
 
 ANSWER_FILE = "answer.safetensors"
@@ -98,7 +101,7 @@ class Bank:
             examples: The bank's records.
             task: What they are questions of, for `expert.json`.
             randomness: Run and round -> where sampling and noise come from in a private run. Only for tests
-            of
+                of
                 equality: noise that somebody can foresee protects nobody. By default the operating system.
 
         Raises:
@@ -112,7 +115,15 @@ class Bank:
             raise FinLoraError(f"The bank {settings.name} has no record that fits the base {warm.base.name}.")
         self._randomness = randomness or (lambda _run, _round: Randomness.system())
         self._plans: dict[FederatedSettings, tuple[PrivacyPlan, Ledger]] = {}
-        self._handlers = {JOIN: self._join, TRAIN: self._train, FINISH: self._finish}
+        self._secure = SecureAnswers(Identity.of(settings), Path(settings.folder)) if settings.peers else None
+        self._handlers = {
+            JOIN: self._join,
+            KEYS: self._secure_step,
+            SHARES: self._secure_step,
+            TRAIN: self._train,
+            REVEAL: self._secure_step,
+            FINISH: self._finish,
+        }
 
     def answer(self, kind: str, asked: Content) -> Content:
         """Answer one question of the server.
@@ -128,15 +139,29 @@ class Bank:
         if reason is not None:
             raise RefusalError(reason)
         with self.warm.lock:
-            return self._handlers[kind](asked, settings)
+            return self._handlers[kind](kind, asked, settings)
 
-    def _join(self, asked: Content, settings: FederatedSettings) -> Content:
+    def _join(self, kind: str, asked: Content, settings: FederatedSettings) -> Content:
         return Content({"bank": self.settings.name, "run": text_of(asked.header, "run")})
 
-    def _train(self, asked: Content, settings: FederatedSettings) -> Content:
-        run, round_number = text_of(asked.header, "run"), number_of(asked.header, "round")
-        if not 1 <= round_number <= settings.rounds:
-            raise RefusalError(f"The run has no round {round_number}.")
+    def _secure_step(self, kind: str, asked: Content, settings: FederatedSettings) -> Content:
+        run, round_number = _round_of(asked, settings)
+        if self._secure is None:
+            raise RefusalError("This bank takes part in no secret sums.")
+        if kind == KEYS:
+            values = self.warm.adapter(settings).manifest(run, round_number).size
+            fields = self._secure.keys(run, round_number, settings, values, self._folder(run))
+        elif kind == SHARES:
+            fields = self._secure.shares(run, round_number, asked.header)
+        else:
+            fields = self._secure.reveal(run, round_number, asked.header, self._folder(run))
+        return Content({**fields, **self._header(run, round_number)})
+
+    def _train(self, kind: str, asked: Content, settings: FederatedSettings) -> Content:
+        run, round_number = _round_of(asked, settings)
+        if self._secure is not None:
+            # Without keys nothing could be sent, so no privacy is spent.
+            self._secure.expect(run, round_number)
         adapter = self.warm.adapter(settings)
         # What a server sends is checked like what a bank sends: a NaN must not be trained on.
         adapter.manifest_of_all(run).check(asked.tensors)
@@ -147,7 +172,12 @@ class Bank:
             )
         if request != before.request:
             before = self._trained(adapter, run, round_number, asked, before.private, request)
-        return Content(self._header(run, round_number), before.update)
+        header = self._header(run, round_number)
+        if self._secure is None:
+            return Content(header, before.update)
+        vector = adapter.manifest(run, round_number).flatten(before.update)
+        hidden = self._secure.hide(run, round_number, settings, vector, asked.header)
+        return Content({**hidden.header, **header}, hidden.tensors)
 
     def _trained(
         self,
@@ -168,12 +198,7 @@ class Bank:
         result = train_locally(
             adapter.model,
             self.rows,
-            LocalTraining(
-                steps=settings.local_steps,
-                batch_size=min(settings.batch_size, len(self.rows)),
-                learning_rate=settings.learning_rate,
-                clip_norm=settings.clip,
-            ).in_round(round_number - 1, settings.rounds),
+            _local_training(settings, round_number, len(self.rows)),
             pad_id=self.warm.base.tokenizer.pad_token_id,  # pyright: ignore[reportArgumentType]
             randomness=self._randomness(run, round_number) if settings.is_private else seeded,
             plan=plan,
@@ -184,7 +209,7 @@ class Bank:
         self._keep(run, answered)
         return answered
 
-    def _finish(self, asked: Content, settings: FederatedSettings) -> Content:
+    def _finish(self, kind: str, asked: Content, settings: FederatedSettings) -> Content:
         run = text_of(asked.header, "run")
         adapter = self.warm.adapter(settings)
         adapter.manifest_of_all(run).check(asked.tensors)
@@ -266,9 +291,35 @@ def _settings_of(asked: Content) -> FederatedSettings:
         raise RefusalError("The settings that the server sent make no run.") from None
 
 
+def _local_training(settings: FederatedSettings, round_number: int, records: int) -> LocalTraining:
+    """Return how a bank trains in a round: with Adam, or by plain steps where the server has Adam."""
+    has_server_optimizer = settings.server_optimizer != "none"
+    training = LocalTraining(
+        steps=settings.local_steps,
+        batch_size=min(settings.batch_size, records),
+        learning_rate=1.0 if has_server_optimizer else settings.learning_rate,
+        optimizer="sgd" if has_server_optimizer else "adam",
+        clip_norm=settings.clip,
+    )
+    return training if has_server_optimizer else training.in_round(round_number - 1, settings.rounds)
+
+
+def _round_of(asked: Content, settings: FederatedSettings) -> tuple[str, int]:
+    """The run and round of a question.
+
+    Raises:
+        RefusalError: The run has no such round.
+    """
+    run, round_number = text_of(asked.header, "run"), number_of(asked.header, "round")
+    if not 1 <= round_number <= settings.rounds:
+        raise RefusalError(f"The run has no round {round_number}.")
+    return run, round_number
+
+
 def _hash(asked: Content) -> str:
     digest = hashlib.sha256()
-    for name in sorted(asked.header):
+    # The same adapter asked for under fresh keys is the same question: it is not trained on twice.
+    for name in sorted(asked.header.keys() - set(NOT_OF_THE_ADAPTER)):
         digest.update(f"{name}={asked.header[name]!r}\n".encode())
     for name in sorted(asked.tensors):
         digest.update(f"{name} {asked.tensors[name].shape}\n".encode())

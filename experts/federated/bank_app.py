@@ -14,10 +14,13 @@ from flwr.common.constant import ErrorCode
 from .bank import Bank, RefusalError
 from .manifest import UpdateError
 from .messages import FAILURE, FINISH, JOIN, TRAIN, MessageError, pack, unpack
+from .proofs.engine import ProofError
+from .secure_messages import KEYS, REVEAL, SHARES
+from .secure_sum import SecureSumError
 
 logger = logging.getLogger(__name__)
 
-SPEAKABLE = (RefusalError, UpdateError, MessageError)
+SPEAKABLE = (RefusalError, UpdateError, MessageError, SecureSumError, ProofError)
 """Errors whose texts are about what the server sent, and hold no values."""
 
 
@@ -39,7 +42,7 @@ def bank_app(find_bank: Callable[[Context], Bank]) -> ClientApp:
             logger.exception("The bank could not answer a message of type %s.", message.metadata.message_type)
             return _error(message, FAILURE)
 
-    for kind in (JOIN, TRAIN, FINISH):
+    for kind in (JOIN, KEYS, SHARES, TRAIN, REVEAL, FINISH):
         category, _, action = kind.partition(".")
         register = getattr(app, category)
         register(action)(answer) if action else register()(answer)

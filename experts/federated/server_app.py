@@ -33,6 +33,8 @@ from .gate import Gate, GateError
 from .manifest import Manifest, Update, UpdateError
 from .messages import FINISH, TRAIN, Content
 from .public_loss import PublicLoss
+from .secure_round import SecureRounds, open_secure_rounds
+from .server_optimizer import Moments, adam_step
 from .server_state import ServerState, load_state, save_state
 from .settings import FederatedSettings
 
@@ -54,6 +56,12 @@ class ServerJob:
     public_examples: Sequence[Example] = ()
     """Examples that are nobody's secret: a candidate that answers them worse is dropped. None: no such
     check."""
+    peers: Path | None = None
+    """JSON file with every bank's public node key, for secure aggregation."""
+    proofs: Path | None = None
+    """Folder of the setup of proofs, which the banks get; made where it is missing."""
+    srs: Path | None = None
+    """Reference string of a public ceremony for the proofs; without it one is made that is for tests only."""
 
     def record(self, warm: WarmBase) -> dict[str, Any]:
         """Return what determines the result, as `run_folder` compares it."""
@@ -65,6 +73,18 @@ class ServerJob:
             "quantization": base.quantization,
             "federated": {"settings": self.settings.record()},
         }
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What the banks' answers of one round came to."""
+
+    updates: Mapping[str, Update]
+    """Bank -> its update; with secure aggregation the mean of all, under one name."""
+    banks: list[str]
+    """Banks whose updates are in it, sorted."""
+    bytes_up: int
+    """What the banks sent, without Flower's own."""
 
 
 class Server:
@@ -81,6 +101,7 @@ class Server:
         self.exchange = Exchange(grid, self.state.run, self.audit.write)
         loss = PublicLoss(warm, job.settings, job.public_examples) if job.public_examples else None
         self.gate = Gate(max_norm=job.settings.max_norm, loss=loss)
+        self.secure = self._open_secure_rounds() if job.settings.secure_aggregation else None
 
     def header(self, round_number: int) -> dict[str, Any]:
         """Return what every question says."""
@@ -92,24 +113,49 @@ class Server:
         started = time.monotonic()
         if self.exchange.silent or number == 1:
             self.exchange.meet(self.header(number), round_number=number, timeout=JOIN_SECONDS)
-        question = Content(self.header(number), self.state.tensors)
         asked = [bank for bank in sorted(self.exchange.banks) if bank not in self.exchange.silent]
+        manifest = self.adapter.manifest(self.state.run, number)
+        gather = self._gather_openly if self.secure is None else self._gather_secretly
+        gathered = gather(manifest, asked, number)
+        tensors, moments, accepted = self._next(manifest, gathered, number)
+        entry = {
+            "round": number,
+            "banks": gathered.banks,
+            "accepted": accepted,
+            "seconds": round(time.monotonic() - started, 3),
+            "bytes_up": gathered.bytes_up,
+            "bytes_down": _bytes(self.state.tensors) * len(asked),
+        }
+        self.state = ServerState(self.state.run, number, tensors, [*self.state.history, entry], moments)
+        save_state(self.folder.scratch, self.state)
+
+    def _open_secure_rounds(self) -> SecureRounds:
+        manifest = self.adapter.manifest(self.state.run, 1)
+        job = self.job
+        return open_secure_rounds(
+            self.exchange, job.settings, manifest, peers=job.peers, proofs=job.proofs, srs=job.srs
+        )
+
+    def _gather_openly(self, manifest: Manifest, asked: Sequence[str], number: int) -> "Gathered":
+        question = Content(self.header(number), self.state.tensors)
         answers = self.exchange.ask(
             TRAIN, dict.fromkeys(asked, question), round_number=number, timeout=self.settings.timeout
         )
-        manifest = self.adapter.manifest(self.state.run, number)
         updates = self._acceptable(manifest, answers, number)
-        tensors, accepted = self._next(manifest, updates, number)
-        entry = {
-            "round": number,
-            "banks": sorted(updates),
-            "accepted": accepted,
-            "seconds": round(time.monotonic() - started, 3),
-            "bytes_up": sum(_bytes(content.tensors) for content in answers.values()),
-            "bytes_down": _bytes(self.state.tensors) * len(asked),
-        }
-        self.state = ServerState(self.state.run, number, tensors, [*self.state.history, entry])
-        save_state(self.folder.scratch, self.state)
+        return Gathered(
+            updates, sorted(updates), sum(_bytes(content.tensors) for content in answers.values())
+        )
+
+    def _gather_secretly(self, manifest: Manifest, asked: Sequence[str], number: int) -> "Gathered":
+        assert self.secure is not None
+        try:
+            header = self.header(number)
+            mean = self.secure.run(header, self.state.tensors, manifest, round_number=number, asked=asked)
+            self.gate.check_update(mean.update)
+        except FinLoraError as error:
+            self.audit.write(number, "", str(error))
+            return Gathered({}, [], 0)
+        return Gathered({"mean": mean.update}, mean.banks, mean.bytes_up)
 
     def _acceptable(
         self, manifest: Manifest, answers: Mapping[str, Content], number: int
@@ -128,21 +174,37 @@ class Server:
         return updates
 
     def _next(
-        self, manifest: Manifest, updates: Mapping[str, Update], number: int
-    ) -> tuple[Mapping[str, np.ndarray], bool]:
-        if len(updates) < self.settings.min_banks:
+        self, manifest: Manifest, gathered: "Gathered", number: int
+    ) -> tuple[Mapping[str, np.ndarray], Moments, bool]:
+        if len(gathered.banks) < self.settings.min_banks:
             needed = self.settings.min_banks
-            cause = f"{len(updates)} usable updates, {needed} needed; the adapter stays as it was."
+            cause = f"{len(gathered.banks)} usable updates, {needed} needed; the adapter stays as it was."
             self.audit.write(number, "", cause)
-            return self.state.tensors, False
+            return self.state.tensors, self.state.moments, False
         rule = RULES[self.settings.combination]
         try:
-            candidate = combine(self.adapter, manifest, self.state.tensors, updates, rule)
+            candidate = combine(self.adapter, manifest, self.state.tensors, gathered.updates, rule)
+            candidate, moments = self._step(manifest, candidate, number)
             self.gate.check_candidate(self.state.tensors, candidate)
         except FinLoraError as error:
             self.audit.write(number, "", f"{error} The adapter stays as it was.")
-            return self.state.tensors, False
-        return candidate, True
+            return self.state.tensors, self.state.moments, False
+        return candidate, moments, True
+
+    def _step(
+        self, manifest: Manifest, combined: Update, number: int
+    ) -> tuple[Mapping[str, np.ndarray], Moments]:
+        if self.settings.server_optimizer == "none":
+            return combined, self.state.moments
+        return adam_step(
+            self.state.tensors,
+            combined,
+            self.state.moments,
+            manifest.names,
+            learning_rate=self.settings.server_learning_rate,
+            round_number=number,
+            rounds=self.settings.rounds,
+        )
 
     def finish(self) -> Path:
         """Send the final adapter to the banks, write the expert, and mark the run as finished."""

@@ -42,6 +42,11 @@ class FederatedSettings:
     """Examples of one step; with privacy the expected number, since each example is drawn on its own."""
     learning_rate: float = 2.5e-3
     """Step size of AdamW in the first round; it falls to a tenth along a cosine."""
+    server_optimizer: Literal["none", "adam"] = "none"
+    """none: the mean of the banks' updates is added. adam: it is a gradient for Adam on the server, and banks
+    take plain gradient steps; then local_steps is best 1."""
+    server_learning_rate: float = 5e-3
+    """Step size of Adam on the server in the first round; it falls to a tenth along a cosine."""
     seed: int = 0
     """Determines the frozen tensors, initial weights and, without privacy, the order of examples."""
     epsilon: float = math.inf
@@ -70,13 +75,18 @@ class FederatedSettings:
         for name in ("rank", "rounds", "local_steps", "batch_size", "banks", "min_banks"):
             if getattr(self, name) < 1:
                 raise FinLoraError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("learning_rate", "epsilon", "clip", "timeout", "max_norm"):
+        for name in ("learning_rate", "server_learning_rate", "epsilon", "clip", "timeout", "max_norm"):
             if not getattr(self, name) > 0:
                 raise FinLoraError(f"{name} must be above 0, got {getattr(self, name)}.")
         if not 0 < self.delta < 1:
             raise FinLoraError(f"delta must lie between 0 and 1, got {self.delta}.")
         if self.proofs and not self.secure_aggregation:
             raise FinLoraError("Proofs bind to masked updates; switch secure aggregation on too.")
+        if self.proofs and self.adapter == "alternating":
+            raise FinLoraError(
+                "The adapter alternating shares updates of two lengths, and a proof is about one; choose "
+                "another adapter, or switch proofs off."
+            )
         if self.secure_aggregation and self.combination != "mean":
             raise FinLoraError(
                 f"The combination {self.combination} needs each bank's update, which secure aggregation "
@@ -87,6 +97,8 @@ class FederatedSettings:
                 "The adapter product needs each bank's A and B, which secure aggregation hides; choose ffa, "
                 "alternating or core, or switch secure aggregation off."
             )
+        if self.adapter == "product" and self.server_optimizer != "none":
+            raise FinLoraError("The adapter product has no update to give a server optimizer; choose none.")
         if self.adapter == "product" and self.combination != "mean":
             raise FinLoraError(
                 "The adapter product is combined by mean alone; choose another adapter or mean."
@@ -125,6 +137,13 @@ class BankSettings:
     """Where the bank keeps its ledger, its answers and its own expert; on a disk that survives restarts."""
     max_epsilon: float = math.inf
     """The bank answers no run that would give its records less privacy than this."""
+    key: str = ""
+    """File of the bank's private node key, for secure aggregation."""
+    peers: str = ""
+    """JSON file with the public node key of every bank of the run, this one too. A bank that has one answers
+    runs with secure aggregation only."""
+    proofs: str = ""
+    """Folder of the setup of proofs that the server published, for runs with proofs."""
 
     def __post_init__(self) -> None:
         """Reject names that could not be a file's."""
@@ -138,6 +157,10 @@ class BankSettings:
         if settings.epsilon > self.max_epsilon:
             allowed = f"{self.max_epsilon:g}"
             return f"The run's epsilon {settings.epsilon:g} is above the {allowed} that this bank allows."
+        if settings.secure_aggregation and not (self.key and self.peers):
+            return "The run adds updates secretly, but this bank has no key or no list of the banks' keys."
+        if self.peers and not settings.secure_aggregation:
+            return "The run would show the server each update; this bank takes part in secret sums only."
         return None
 
 

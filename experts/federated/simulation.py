@@ -5,6 +5,7 @@ loaded base, one after the other, so that a round of five banks takes as long as
 still goes through Flower's wire format, so what a deployment would refuse is refused here.
 """
 
+import dataclasses
 import itertools
 import logging
 import queue
@@ -25,6 +26,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from ..tasks.task import Example
 from .bank import Bank, WarmBase
 from .bank_app import bank_app
+from .identity import KEY_FILE, make_identities
 from .randomness import Randomness
 from .server_app import ServerJob, server_app
 from .settings import BankSettings
@@ -164,9 +166,20 @@ def simulate(
     Raises:
         FinLoraError: As `run_rounds`.
     """
+    secret = {}
+    if job.settings.secure_aggregation:
+        peers = make_identities(folder, parts)
+        job = dataclasses.replace(job, peers=peers, proofs=job.proofs or folder / "proofs")
+        secret = {"peers": str(peers), "proofs": str(job.proofs) if job.settings.proofs else ""}
     banks = [
         Bank(
-            BankSettings(name=name, folder=str(folder / name), max_epsilon=max_epsilon),
+            BankSettings(
+                name=name,
+                folder=str(folder / name),
+                max_epsilon=max_epsilon,
+                key=str(folder / name / KEY_FILE) if secret else "",
+                **secret,
+            ),
             warm,
             examples,
             task=job.task,
