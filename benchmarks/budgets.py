@@ -13,7 +13,7 @@ from ..router.settings import PhatgooseSettings, RouterTrainingSettings, XLoRASe
 from .comparison import Comparison
 from .methods import FURTHER, LAST_TRUNK, ROUTERS, XLORA
 from .methods.multitasks import CATEGORY, MULTITASK
-from .methods.routers import ADDED, RANDOM, WORDINGS
+from .methods.routers import ADDED, RANDOM, TRUNK_WORDINGS, WORDINGS
 from .protocols import IN_DISTRIBUTION, PROTOCOLS
 
 VARIANTS = (
@@ -42,6 +42,8 @@ class RouterPlan:
     """Steps on labels before its training, if other than the budget's."""
     wordings: bool = False
     """Whether it learns from questions with instructions in several wordings."""
+    prompt_dropout: float = 0.0
+    """Share of a prompt's tokens that it does not see in its steps on labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ class Budget:
     """Whether methods also read text that belongs to no task."""
     only_in_distribution: tuple[str, ...] = VARIANTS
     """Methods that are not trained anew for protocols that leave experts out."""
-    not_task_by_task: tuple[str, ...] = (MULTITASK, WORDINGS)
+    not_task_by_task: tuple[str, ...] = (MULTITASK, WORDINGS, TRUNK_WORDINGS)
     """Methods that, of these protocols, are trained anew only where whole categories are left out."""
 
     def expert_settings(self, task: str) -> ExpertSettings:
@@ -135,6 +137,8 @@ _ROUTER = RouterTrainingSettings(
 
 TRUNK_LABEL_STEPS = 800
 """Steps on labels of the routers of trunks."""
+PROMPT_DROPOUT = 0.4
+"""Share of a prompt that routers miss which learn from several wordings."""
 
 _REAL = Budget(
     test_examples=25,
@@ -172,7 +176,8 @@ def router_plans(router: XLoRASettings) -> dict[str, RouterPlan]:
     return {
         XLORA: RouterPlan(router=router),
         "xlora_token": RouterPlan(router=replace(router, context_width=0)),
-        WORDINGS: RouterPlan(router=router, wordings=True),
+        WORDINGS: RouterPlan(router=router, wordings=True, prompt_dropout=PROMPT_DROPOUT),
+        TRUNK_WORDINGS: replace(trunk_plan(router, 0), wordings=True, prompt_dropout=PROMPT_DROPOUT),
         "xlora_top2": RouterPlan(router=replace(router, top_k=2, renormalize="sum")),
         "xlora_null": RouterPlan(router=replace(router, null_expert=True)),
         "xlora_shared": RouterPlan(router=replace(router, per_module=False)),
@@ -220,6 +225,7 @@ def with_everything(budget: Budget) -> Budget:
     """
     names = (
         WORDINGS,
+        TRUNK_WORDINGS,
         "xlora_top2",
         "xlora_null",
         "xlora_shared",
@@ -228,7 +234,7 @@ def with_everything(budget: Budget) -> Budget:
         "trunk_0",
     )
     plans = with_routers(budget, names).routers
-    variants = [name for name in plans if name not in (XLORA, WORDINGS, "trunk_0")]
+    variants = [name for name in plans if name not in (XLORA, WORDINGS, TRUNK_WORDINGS, "trunk_0")]
     return replace(
         budget,
         routers=plans,
@@ -236,7 +242,7 @@ def with_everything(budget: Budget) -> Budget:
         protocols=tuple(PROTOCOLS),
         foreign_text=True,
         only_in_distribution=tuple(dict.fromkeys([*VARIANTS, *variants])),
-        not_task_by_task=(MULTITASK, WORDINGS, "trunk_0"),
+        not_task_by_task=(MULTITASK, WORDINGS, TRUNK_WORDINGS, "trunk_0"),
     )
 
 
@@ -275,6 +281,7 @@ def budget_from_dict(values: Mapping[str, Any]) -> Budget:
             mode=Mode(**plan["mode"]),
             label_steps=plan["label_steps"],
             wordings=plan["wordings"],
+            prompt_dropout=plan["prompt_dropout"],
         )
         for name, plan in values["routers"].items()
     }

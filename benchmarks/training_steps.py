@@ -104,7 +104,9 @@ def train_seed_router(workshop: Workshop, *, scope: Scope, method: str, seed: in
         new_mixture(workshop.base, experts_of(run, tasks), plan.router, seed=seed, mode=plan.mode),
         examples,
         run.router(method, seed),
-        dataclasses.replace(config.budget.router, seed=seed, label_steps=steps),
+        dataclasses.replace(
+            config.budget.router, seed=seed, label_steps=steps, prompt_dropout=plan.prompt_dropout
+        ),
         cache_folder=run.hidden_states,
     )
 

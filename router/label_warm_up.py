@@ -39,7 +39,7 @@ def warm_up(
         encoded: The examples.
         tasks: Number of the expert of each example's task.
         cache: Hidden states of the examples.
-        settings: `label_steps` and `seed` are used.
+        settings: `label_steps`, `prompt_dropout` and `seed` are used.
         attend: Looks back, for a router with a `context_width`.
     """
     counts = torch.bincount(torch.tensor(tasks))
@@ -51,9 +51,13 @@ def warm_up(
         for group in optimizer.param_groups:
             group["lr"] = _LEARNING_RATE * (1 - step / settings.label_steps)
         drawn = torch.multinomial(weights, EXAMPLES_A_STEP, replacement=True, generator=generator).tolist()
-        losses, predicts = _losses(
-            router, [encoded[i] for i in drawn], [tasks[i] for i in drawn], [cache[i] for i in drawn], attend
-        )
+        masks = [torch.tensor(encoded[i].completion_mask) for i in drawn]
+        states = [cache[i] for i in drawn]
+        if settings.prompt_dropout:
+            seen = [kept_tokens(mask, settings.prompt_dropout, generator) for mask in masks]
+            masks = [mask[kept] for mask, kept in zip(masks, seen, strict=True)]
+            states = [rows[kept] for rows, kept in zip(states, seen, strict=True)]
+        losses, predicts = _losses(router, masks, [tasks[i] for i in drawn], states, attend)
         loss = (losses[predicts].mean() + losses[~predicts].mean()) / 2
         loss.backward()
         optimizer.step()
@@ -61,9 +65,25 @@ def warm_up(
     router.eval()
 
 
+def kept_tokens(
+    completion_mask: Int[Tensor, " token"], dropout: float, generator: torch.Generator
+) -> Bool[Tensor, " token"]:
+    """Draw which tokens of an example a router sees: all of the answer, and those of the prompt by chance.
+
+    Args:
+        completion_mask: 1 for the answer's tokens, 0 for the prompt's.
+        dropout: Mean share that is hidden; the example's own is drawn between 0 and twice as much.
+        generator: Of the draws.
+    """
+    hidden = 2 * dropout * torch.rand(1, generator=generator)
+    kept = torch.rand(len(completion_mask), generator=generator) >= hidden
+    # The answer's first token is predicted from the prompt's last.
+    return kept | (completion_mask == 1) | (completion_mask.roll(-1) == 1)
+
+
 def _losses(
     router: XLoRARouter,
-    encoded: Sequence[Encoded],
+    completion_masks: Sequence[Tensor],
     tasks: Sequence[int],
     states: Sequence[Tensor],
     attend: Attend | None,
@@ -75,7 +95,7 @@ def _losses(
     mask = pad_sequence([torch.ones(len(rows), dtype=torch.bool) for rows in states], batch_first=True)
     logits = router.logits(hidden, attend)[mask] / router.settings.temperature
     labels = torch.tensor(tasks).repeat_interleave(mask.sum(dim=1)).to(device)
-    predicts = torch.cat([torch.tensor([*one.completion_mask[1:], 0]) for one in encoded]).bool()
+    predicts = torch.cat([torch.cat([one[1:], one.new_zeros(1)]) for one in completion_masks]).bool()
     return label_losses(torch.log_softmax(logits.float(), dim=-1), labels), predicts.to(device)
 
 

@@ -105,6 +105,9 @@ class RouterTrainingSettings(TrainingSettings):
     and layers; 0 trains on the answers alone, as X-LoRA does."""
     label_steps: int = 0
     """Steps before training in which the router learns from the labels alone, on stored hidden states."""
+    prompt_dropout: float = 0.0
+    """Mean share of a prompt's tokens that the router does not see in a step on labels, so that it does not
+    hang on a few words; each example draws a share between 0 and twice this. At most 0.5."""
     balance_weight: float = 0.0
     """Weight of the penalty on using some experts more than others over a batch (Shazeer et al. 2017,
     arXiv:1701.06538)."""
@@ -124,6 +127,8 @@ class RouterTrainingSettings(TrainingSettings):
         for name in ("label_weight", "label_steps", "balance_weight"):
             if getattr(self, name) < 0:
                 raise FinLoraError(f"{name} must be at least 0, got {getattr(self, name)}.")
+        if not 0 <= self.prompt_dropout <= 0.5:
+            raise FinLoraError(f"prompt_dropout must be from 0 to 0.5, got {self.prompt_dropout}.")
         if self.label_steps and not self.cache_hidden_states:
             raise FinLoraError("label_steps needs stored hidden states; leave cache_hidden_states on.")
 

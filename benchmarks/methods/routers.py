@@ -17,6 +17,7 @@ LAST_TRUNK = 7
 RANDOM = "random_router"
 ADDED = "xlora_added"
 WORDINGS = "xlora_wordings"
+TRUNK_WORDINGS = "trunk_wordings"
 ROUTERS = {
     "xlora_token": (
         "X-LoRA, token alone",
@@ -32,7 +33,7 @@ ROUTERS = {
     WORDINGS: (
         "X-LoRA, several wordings",
         "X-LoRA whose router learned from questions with instructions in several wordings, none of them one "
-        "of the protocol with reworded instructions.",
+        "of the protocol with reworded instructions, and with parts of the prompts hidden.",
         "#047857",
     ),
     "xlora_top2": (
@@ -75,6 +76,12 @@ ROUTERS = {
         )
         for block in range(LAST_TRUNK + 1)
     },
+    TRUNK_WORDINGS: (
+        "Mode trunk, several wordings",
+        "Mode trunk after 0 blocks, whose router reads the words themselves; it learned as that of X-LoRA, "
+        "several wordings.",
+        "#1e40af",
+    ),
 }
 """Title, explanation and colour of each method with a router; what it looks like stands in the budget."""
 

@@ -6,7 +6,7 @@ import torch
 from finlora.experts.encoding import Encoded
 from finlora.experts.errors import FinLoraError
 from finlora.router.hidden_state_cache import HiddenStateCache
-from finlora.router.label_warm_up import label_losses, warm_up
+from finlora.router.label_warm_up import kept_tokens, label_losses, warm_up
 from finlora.router.settings import RouterTrainingSettings, XLoRASettings
 from finlora.router.xlora import XLoRARouter
 
@@ -67,6 +67,50 @@ def test_looking_back_finds_what_only_the_first_token_says(context_width, low, h
     log_shares = router.logits(states, attend)[:, 1:].flatten(0, 1).log_softmax(-1)
     labels = torch.tensor(tasks).repeat_interleave(TOKENS - 1)
     assert low < label_losses(log_shares, labels).mean() < high
+
+
+def test_as_many_tokens_of_a_prompt_are_hidden_as_asked_and_none_of_the_answer() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.tensor([0] * 50 + [1] * 10)
+    drawn = torch.stack([kept_tokens(mask, 0.3, generator) for _ in range(2000)])
+    assert drawn[:, 49:].all()
+    hidden = 1 - drawn[:, :49].float().mean(dim=1)
+    assert hidden.mean() == pytest.approx(0.3, abs=0.01)
+    # Shares are spread evenly between 0 and 0.6.
+    assert [(hidden < end).float().mean().item() for end in (0.15, 0.45)] == pytest.approx(
+        [0.25, 0.75], abs=0.05
+    )
+
+
+def test_a_router_that_misses_words_in_training_hangs_less_on_one() -> None:
+    # The task shows in the prompt's first token, strongly, and in ten others, weakly; then the first is gone.
+    tasks = [index % 2 for index in range(32)]
+    signs = torch.tensor(tasks) * 2.0 - 1.0
+    states = torch.randn(32, TOKENS, WIDTH, generator=torch.Generator().manual_seed(0))
+    states[:, 0, 0] += 40.0 * signs
+    states[:, 10:20, 1] += 3.0 * signs[:, None]
+    right = []
+    for dropout in (0.0, 0.4):
+        torch.manual_seed(1)
+        settings = XLoRASettings(depth=2, width=16, dropout=0.0, context_width=4)
+        router = XLoRARouter(settings, d_model=WIDTH, module_count=3, expert_count=2)
+        warm_up(
+            router,
+            [Encoded(list(range(TOKENS)), [0] * 40 + [1] * 20) for _ in tasks],
+            tasks,
+            HiddenStateCache(states.flatten(0, 1), [TOKENS] * 32),
+            RouterTrainingSettings(label_steps=200, prompt_dropout=dropout),
+            attend=attend,
+        )
+        shares = router.logits(states[:, 1:], attend)[:, 39:].softmax(-1)
+        right.append(shares[torch.arange(32), ..., tasks].mean().item())
+    assert right[1] > right[0] + 0.1, right
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 0.6])
+def test_a_dropout_that_no_prompt_can_have_is_refused(dropout: float) -> None:
+    with pytest.raises(FinLoraError, match="prompt_dropout must be"):
+        RouterTrainingSettings(prompt_dropout=dropout)
 
 
 def test_the_same_seed_gives_the_same_router() -> None:
