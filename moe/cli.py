@@ -15,7 +15,7 @@ from typing import Any
 import tyro
 
 from ..experts.errors import FinLoraError
-from .commands import answering, auditing, benchmarking, costs, data, formats, merging, training
+from .commands import answering, auditing, benchmarking, costs, data, formats, merging, serving, training
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": benchmarking.demo,
@@ -36,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "federate canaries": auditing.federate_canaries,
     "federate audit": auditing.federate_audit,
     "generate": answering.generate,
+    "serve": serving.serve,
     "import": formats.import_mixture,
     "export": formats.export_mixture,
     "estimate": costs.estimate,

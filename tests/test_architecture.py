@@ -20,6 +20,7 @@ LAZY_IMPORTS_ALLOWED = {"moe.cli", "moe.commands"}
 """Modules that may import inside functions: a command's help must not wait for torch."""
 
 OPTIONAL_LIBRARIES = {
+    *("fastapi", "llguidance", "prometheus_client", "pydantic", "starlette", "uvicorn"),
     *("arelle", "edgar", "httpx", "ipywidgets", "lm_eval", "nevergrad", "ray", "wandb"),
     *("cryptography", "dp_accounting", "ezkl", "flwr", "onnx", "onnxscript", "opacus", "py_ecc"),
 }

@@ -1,0 +1,101 @@
+"""Commands that serve base, experts and mixtures to many at once."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ...experts.errors import FinLoraError
+from .answering import Quantization
+
+
+def serve(
+    mixtures: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MIXTURE")] = (),
+    experts: tuple[Path, ...] = (),
+    base: str | None = None,
+    quantization: Quantization | None = None,
+    registry: Path = Path("runs/serving"),
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    keys: Path | None = None,
+    expert_source: Path | None = None,
+    trust_base_name: bool = False,
+    memory_pages: int = 2048,
+    max_requests: int = 64,
+    max_queue: int = 1024,
+) -> None:
+    """Serve the base, experts and mixtures through OpenAI's API, with a page at /.
+
+    All are answered in shared batches. A request names the base, an expert, a mixture, or weights of experts
+    such as {"finer": 0.7, "xbrl_value": 0.3}. What was registered before is served again.
+
+    Args:
+        mixtures: Folders of mixtures, each served under its folder's name.
+        experts: Folders of experts, or folders that hold such, each served under its folder's name.
+        base: Embedded, a local folder or a hub id; by default the one that the first mixture or expert names.
+        quantization: How to store the base; by default as the first mixture or expert says, else nf4.
+        registry: Folder that keeps what is registered, for one base.
+        host: Address to listen at; 0.0.0.0 lets other machines ask, which needs keys.
+        port: Port to listen at; 0 takes a free one.
+        keys: TOML file of API keys and their limits; without it everyone who reaches the port may ask.
+        expert_source: Folder from which POST /v1/experts may add experts by path; without it uploads only.
+        trust_base_name: Take experts that name another base, for one base known under two names.
+        memory_pages: Pages of 16 tokens for keys, values and experts.
+        max_requests: Most requests answered in one batch.
+        max_queue: Most requests that wait; more are answered with 429.
+    """
+    try:
+        from ..serving.http.server import ServerPlan, listen, open_app, register
+    except ModuleNotFoundError as error:
+        raise FinLoraError(f"Serving needs {error.name}; pip install finlora[serving] brings it.") from error
+    from ...router.loading import build_router
+    from ..serving.engine import EngineSettings
+    from ..serving.http.api_settings import ApiSettings
+
+    named, mixed = _named(_expert_folders(experts)), _named(mixtures)
+    of_base = _base_of([*mixed.values(), *named.values()])
+    plan = ServerPlan(
+        base=base or of_base[0],
+        quantization=quantization or of_base[1],
+        registry=registry,
+        keys=keys,
+        trust_base_name=trust_base_name,
+        engine=EngineSettings(memory_pages=memory_pages, max_requests=max_requests, max_queue=max_queue),
+        api=ApiSettings(expert_source=expert_source),
+    )
+    register(plan, build_router, experts=named, mixtures=mixed)
+    with open_app(plan, build_router) as app:
+        listen(app, host=host, port=port)
+
+
+def _expert_folders(folders: Sequence[Path]) -> list[Path]:
+    """Return the folders that are experts, and the experts in those that are not."""
+    from ...experts.adapter import CONFIG_FILE
+
+    found = []
+    for folder in folders:
+        inside = [folder] if (folder / CONFIG_FILE).is_file() else sorted(folder.glob(f"*/{CONFIG_FILE}"))
+        if not inside:
+            raise FinLoraError(f"{folder} is no expert and holds none; give folders with {CONFIG_FILE}.")
+        found += [path.parent if path.name == CONFIG_FILE else path for path in inside]
+    return found
+
+
+def _named(folders: Sequence[Path]) -> Mapping[str, Path]:
+    """Return folders by their own names."""
+    named: dict[str, Path] = {}
+    for folder in folders:
+        name = folder.resolve().name
+        if name in named:
+            raise FinLoraError(f"{named[name]} and {folder} would both be served as {name}; rename one.")
+        named[name] = folder
+    return named
+
+
+def _base_of(folders: Sequence[Path]) -> tuple[str, str]:
+    """Return base and quantization that the first of the folders names."""
+    from ...benchmarks.models import identify
+
+    source = identify(str(folders[0]) if folders else "base")
+    return source.base, source.quantization
