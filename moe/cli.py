@@ -15,7 +15,18 @@ from typing import Any
 import tyro
 
 from ..experts.errors import FinLoraError
-from .commands import answering, auditing, benchmarking, costs, data, formats, merging, serving, training
+from .commands import (
+    answering,
+    auditing,
+    benchmarking,
+    costs,
+    data,
+    federating,
+    formats,
+    merging,
+    serving,
+    training,
+)
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": benchmarking.demo,
@@ -26,6 +37,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train-expert": training.train_expert,
     "train-router": training.train_router,
     "add-expert": training.add_expert,
+    "federate simulate": federating.federate_simulate,
+    "federate deploy-example": federating.federate_deploy_example,
+    "federate server": federating.federate_server,
+    "federate bank": federating.federate_bank,
+    "federate certificates": federating.federate_certificates,
     "merge": merging.merge,
     "evaluate": answering.evaluate,
     "score": data.score,

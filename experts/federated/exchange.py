@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from flwr.app import Message
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from ..errors import FinLoraError
@@ -17,6 +18,8 @@ Log = Callable[[int, str, str], None]
 """Writes round, bank (empty: none in particular) and cause to the audit log."""
 
 POLL_SECONDS = 1.0
+LATE_SECONDS = 60.0
+"""How much longer than we wait Flower keeps a message, whose clocks may differ."""
 
 
 class Exchange:
@@ -109,7 +112,7 @@ class Exchange:
         self, kind: str, questions: Mapping[int, Content], round_number: int, timeout: float
     ) -> dict[int, Content]:
         messages = [
-            Message(pack(question), node, kind, ttl=max(1.0, timeout), group_id=str(round_number))
+            Message(pack(question), node, kind, ttl=timeout + LATE_SECONDS, group_id=str(round_number))
             for node, question in questions.items()
         ]
         names = {node: bank for bank, node in self.banks.items()}
@@ -123,6 +126,9 @@ class Exchange:
             elif node in answers or node in refused:
                 self.log(round_number, bank, "The bank answered twice; its second answer is dropped.")
             elif reply.has_error():
+                if reply.error.code != ErrorCode.CLIENT_APP_RAISED_EXCEPTION:
+                    # Flower's own: the node is gone, or the message grew too old.
+                    continue
                 refused.add(node)
                 self.log(round_number, bank, reply.error.reason or "The bank's app failed.")
             else:

@@ -27,7 +27,7 @@ from finlora.experts.federated import server_app
 from finlora.experts.federated.bank import Bank
 from finlora.experts.federated.gate import Gate
 from finlora.experts.federated.manifest import UpdateError
-from finlora.experts.federated.messages import FAILURE, TENSORS, TRAIN, Content, pack, unpack
+from finlora.experts.federated.messages import FAILURE, FORMAT, TENSORS, TRAIN, Content, pack, unpack
 from finlora.experts.federated.server_app import ServerJob
 from finlora.experts.federated.simulation import InProcessGrid, simulate
 
@@ -135,12 +135,12 @@ def raw(record: RecordDict) -> Callable[[FaultyGrid, Message], list[Message]]:
     return fault
 
 
-def array(data: bytes, stype: str = "numpy.ndarray") -> RecordDict:
-    return RecordDict({TENSORS: ArrayRecord({"a": Array("float32", (2, 2), stype, data)})})
+def array(data: bytes, stype: str = FORMAT) -> RecordDict:
+    return RecordDict({TENSORS: ArrayRecord({TENSORS: Array("uint8", (len(data),), stype, data)})})
 
 
-HUGE = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }"
-HUGE = HUGE.ljust(127) + b"\n"
+_HEADER = b'{"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4000000000000]}}'
+HUGE = len(_HEADER).to_bytes(8, "little") + _HEADER + bytes(16)
 
 FAULTS = {
     "NaN": (tampered(with_tensor(put(np.nan))), "not finite"),
@@ -158,9 +158,9 @@ FAULTS = {
     "another bank's name": (tampered(with_header(bank="bank-0")), "bears another bank's name"),
     "header of another type": (tampered(with_header(round="2")), "no whole number round"),
     "no header": (raw(RecordDict()), "has no header"),
-    "pickled tensor": (raw(array(b"\x80\x04N.")), "is damaged"),
-    "other serialisation": (raw(array(b"", "torch.tensor")), "not stored as a NumPy array"),
-    "terabytes announced": (raw(array(HUGE)), "is damaged"),
+    "pickled tensors": (raw(array(b"\x80\x04N.")), "are damaged"),
+    "another format": (raw(array(b"", "torch.tensor")), "not stored as safetensors"),
+    "terabytes announced": (raw(array(HUGE)), "are damaged"),
     "hang": (hangs, "No answer within 8 s"),
 }
 

@@ -1,0 +1,112 @@
+"""A whole federation on this machine: one server and some banks as processes of their own, over TLS."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ...base_model import load_config
+from ...errors import FinLoraError
+from ...tasks.examples import write_examples
+from ...tasks.task import Example
+from ..settings import BankSettings, FederatedSettings
+from .parties import BankFile, ServerFile
+from .processes import Deployment, deployment
+
+Say = Callable[[str], None]
+
+
+def deploy_example(
+    folder: Path,
+    settings: FederatedSettings,
+    parts: Mapping[str, Sequence[Example]],
+    *,
+    task: str,
+    base: str,
+    quantization: str,
+    public_examples: Sequence[Example] = (),
+    say: Say = print,
+) -> Path:
+    """Start server and banks, train, stop them, and return the expert's folder.
+
+    The same call goes on after an interruption, from the last round that was over.
+
+    Args:
+        folder: Gets a folder for each party: certificates, keys, records, logs, ledger; `expert` is the
+            result.
+        settings: What all parties see; `banks` must be the number of parts.
+        parts: Bank -> its records, written into its own folder.
+        task: What the expert is for.
+        base: Base of all parties.
+        quantization: How it is stored.
+        public_examples: By which the server judges candidates.
+        say: Gets a line at each step.
+
+    Raises:
+        FinLoraError: A process ended early, or the run cannot be finished.
+    """
+    load_config(base)
+    with deployment(folder) as held:
+        say("server: makes certificates, starts the SuperLink with TLS and authentication of nodes")
+        server = held.start_superlink()
+        for bank, examples in parts.items():
+            say(f"{bank}: makes its key, which the server registers; starts its SuperNode and its process")
+            start_bank(held, bank, examples, task=task, base=base, quantization=quantization)
+        file = ServerFile(
+            settings=settings,
+            out=str(folder / "expert"),
+            task=task,
+            base=base,
+            quantization=quantization,
+            superlink=server.address,
+            authority=str(held.authority),
+            secret=str(server.secret),
+            public_examples=_public(folder, public_examples),
+        ).write(folder / "server" / "server.json")
+        held.submit()
+        say(f"server: trains {settings.rounds} rounds; logs are in {folder / 'logs'}")
+        held.start("server", ["finlora", "federate", "server", str(file)], home=folder / "server" / "flower")
+        wait_for_server(held)
+    return folder / "expert"
+
+
+def start_bank(
+    held: Deployment, bank: str, examples: Sequence[Example], *, task: str, base: str, quantization: str
+) -> None:
+    """Start a bank's SuperNode and process, with its records and settings in its own folder."""
+    folder = held.folder / bank
+    node = held.start_supernode(bank)
+    write_examples(folder / "records.jsonl", examples)
+    file = BankFile(
+        bank=BankSettings(name=bank, folder=str(folder / "memory")),
+        examples=str(folder / "records.jsonl"),
+        task=task,
+        base=base,
+        quantization=quantization,
+        supernode=node.address,
+        secret=str(node.secret),
+    ).write(folder / "bank.json")
+    held.start(bank, ["finlora", "federate", "bank", str(file)], home=folder / "flower")
+
+
+def wait_for_server(held: Deployment) -> None:
+    """Wait until the server's process is done.
+
+    Raises:
+        FinLoraError: It failed, or another process ended before it.
+    """
+    server = held.processes["server"]
+    while server.poll() is None:
+        ended = [name for name, one in held.processes.items() if one is not server and one.poll() is not None]
+        if ended:
+            raise FinLoraError(f"The process {ended[0]} ended early; its log {held.log(ended[0])} says why.")
+        time.sleep(0.5)
+    if server.returncode:
+        last = held.log("server").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        raise FinLoraError(f"The server failed: {''.join(last).removeprefix('finlora: ')}")
+
+
+def _public(folder: Path, examples: Sequence[Example]) -> str:
+    if not examples:
+        return ""
+    write_examples(folder / "server" / "public.jsonl", examples)
+    return str(folder / "server" / "public.jsonl")
