@@ -1,11 +1,14 @@
 """Commands that attack a trained expert, to see what its training gives away."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from ...experts.atomic_write import write_json
+
+if TYPE_CHECKING:
+    from ...experts.federated.audit.run import AuditReport
 
 
 def federate_canaries(
@@ -80,6 +83,17 @@ def federate_audit(
         seed=seed,
         progress=print,
     )
+    print_report(report)
+    if out is not None:
+        write_json(out, report.record())
+    if report.is_contradicted:
+        raise FinLoraError(
+            "The canaries contradict the promised epsilon: the training is not private as told."
+        )
+
+
+def print_report(report: "AuditReport") -> None:
+    """Print what an audit found, one line an attack."""
     print(f"The training promises epsilon {report.epsilon:g} at delta {report.delta:g}.")
     for attack in report.attacks:
         print(
@@ -91,10 +105,4 @@ def federate_audit(
         print(
             f"canaries     {found.correct} of {found.guessed} guesses right: epsilon is at least "
             f"{found.epsilon_low:.2f} with 95 % confidence"
-        )
-    if out is not None:
-        write_json(out, report.record())
-    if report.is_contradicted:
-        raise FinLoraError(
-            "The canaries contradict the promised epsilon: the training is not private as told."
         )
