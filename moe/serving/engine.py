@@ -149,11 +149,9 @@ class Engine:
         self._loop.wake_up()
 
     def _check_room(self, waiting: Waiting) -> None:
-        pool, cache = self._scheduler.pool, self._scheduler.cache
-        experts = 0
-        for key in waiting.experts:
-            ranks = self.catalog.ranks(key)
-            experts += pool.sectors_for(list(ranks), list(ranks.values()))
+        scheduler = self._scheduler
+        pool, cache = scheduler.pool, scheduler.cache
+        experts = sum(scheduler.sectors_of_expert(key) for key in set(waiting.experts))
         needed = experts + cache.sectors_for(waiting.cost)
         if needed > pool.capacity:
             raise InvalidRequestError(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Hashable
+from functools import lru_cache, partial
 from typing import Any
 
 from transformers.generation.continuous_batching.requests import RequestState
@@ -17,6 +18,8 @@ from .shared_cache import SharedCache
 
 LOOK_AHEAD = 32
 """Waiting requests for which experts are read ahead."""
+KNOWN_EXPERTS = 4096
+"""Experts whose size is remembered."""
 
 
 class ExpertScheduler(FIFOScheduler):
@@ -56,7 +59,9 @@ class ExpertScheduler(FIFOScheduler):
         """
         super().__init__(cache, 0.0, max_requests_per_batch)
         self.pool, self.loading, self.admission = pool, loading, admission
-        self._catalog, self._requests = catalog, requests
+        self._requests = requests
+        # A version of an expert never changes, and every step asks again for all that wait.
+        self.sectors_of_expert = lru_cache(KNOWN_EXPERTS)(partial(_sectors_of_expert, catalog, pool))
         self._gone, self._failed = gone, failed
         self.hits = 0
         self._admitted = 0
@@ -140,8 +145,7 @@ class ExpertScheduler(FIFOScheduler):
         for key in one.experts:
             held = self.pool.resident.get(key)
             if held is None:
-                ranks = self._catalog.ranks(key)
-                own += self.pool.sectors_for(list(ranks), list(ranks.values()))
+                own += self.sectors_of_expert(key)
             elif not held.users:
                 own += len(held.sectors)
         return own + self.cache.sectors_for(one.cost)
@@ -178,3 +182,8 @@ class ExpertScheduler(FIFOScheduler):
         self._admitted += 1
         self._set_aside += one.sectors
         self.admission.admitted(waiting)
+
+
+def _sectors_of_expert(catalog: ModelCatalog, pool: ExpertPool, key: Hashable) -> int:
+    ranks = catalog.ranks(key)
+    return pool.sectors_for(list(ranks), list(ranks.values()))

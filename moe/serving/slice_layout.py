@@ -16,6 +16,7 @@ from itertools import groupby
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..expert_stacks import INPUT_SHARERS
 
@@ -66,6 +67,7 @@ class SliceLayout:
             start = self._add_group(list(members), start)
         self.page_count = start
         self.index_of = {place.name: index for index, place in enumerate(self.places)}
+        self._pages_of: dict[frozenset[str], Tensor] = {}
 
     def _add_group(self, members: Sequence[tuple[str, nn.Linear]], start: int) -> int:
         d_in = members[0][1].in_features
@@ -85,9 +87,14 @@ class SliceLayout:
 
     def pages_of(self, modules: Sequence[str]) -> Int[Tensor, " page"]:
         """Logical pages that an expert fills which adapts these layers; the others stay zero."""
+        names = frozenset(modules)
+        if names not in self._pages_of:
+            self._pages_of[names] = self._find_pages(names)
+        return self._pages_of[names]
+
+    def _find_pages(self, modules: frozenset[str]) -> Int[Tensor, " page"]:
         parts = []
-        for name in modules:
-            place = self.places[self.index_of[name]]
+        for place in (place for place in self.places if place.name in modules):
             group = self.groups[place.group]
             rows = self.width * group.pages_a_row
             down = group.start + place.index_in_group * rows
@@ -103,22 +110,26 @@ class SliceLayout:
             dtype: Of the pages.
         """
         count = self.slice_count([down.shape[0] for down, _ in matrices.values()])
-        whole = torch.zeros(count, self.page_count, self.page, dtype=dtype)
-        for name, (down, up) in matrices.items():
-            place = self.places[self.index_of[name]]
-            group = self.groups[place.group]
-            rows = self.width * group.pages_a_row
-            self._fill(whole, group.start + place.index_in_group * rows, group.pages_a_row, down)
-            self._fill(whole, place.start, place.pages_a_row, up.T)
-        return whole[:, self.pages_of(list(matrices))]
+        parts = []
+        for group in self.groups:
+            adapted = [
+                place for place in map(self.places.__getitem__, group.modules) if place.name in matrices
+            ]
+            for place in adapted:
+                parts.append(self._pages(matrices[place.name][0], count, group.pages_a_row, dtype))
+            for place in adapted:
+                parts.append(self._pages(matrices[place.name][1].T, count, place.pages_a_row, dtype))
+        return torch.cat(parts, dim=1)
 
-    def _fill(self, whole: Tensor, start: int, pages_a_row: int, rows: Float[Tensor, "rank d"]) -> None:
-        """Write rank rows of any width to a part of all slices."""
+    def _pages(
+        self, rows: Float[Tensor, "rank d"], count: int, pages_a_row: int, dtype: torch.dtype
+    ) -> Float[Tensor, "slice page element"]:
+        """Fill up rows to whole pages, and ranks to whole slices."""
         rank, width = rows.shape
-        part = whole[:, start : start + self.width * pages_a_row]
-        flat = torch.zeros(len(whole) * self.width, pages_a_row * self.page, dtype=whole.dtype)
-        flat[:rank, :width] = rows
-        part.copy_(flat.view(len(whole), self.width * pages_a_row, self.page))
+        missing = (0, pages_a_row * self.page - width, 0, count * self.width - rank)
+        if any(missing):
+            rows = functional.pad(rows, missing)
+        return rows.to(dtype).reshape(count, self.width * pages_a_row, self.page)
 
 
 def _input_of(name: str, linear: nn.Linear) -> tuple[str, object, int]:
