@@ -14,6 +14,8 @@ from finlora.benchmarks.tiny_run import RUN_VARIABLE, find_or_make_run
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 NEEDED = ("ipykernel", "ipywidgets", "nbclient", "nbformat", "pandas")
+NEEDED_BY = {"05_federated": ("flwr", "opacus", "dp_accounting")}
+"""Libraries of an extra that a notebook runs with."""
 needs_jupyter = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in NEEDED),
     reason=f"needs {', '.join(NEEDED)}: pip install -e .[notebooks]",
@@ -38,8 +40,8 @@ def code_cells(path: Path) -> list[dict[str, object]]:
     ]
 
 
-def test_there_are_four_notebooks() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["01_experts", "02_routing", "03_cross_task", "04_similarity"]
+def test_there_are_five_notebooks() -> None:
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -61,6 +63,8 @@ def test_cells_define_nothing_and_store_nothing(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, tiny_run: RunLayout, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cell runs, and the notebook shows plots."""
+    for library in NEEDED_BY.get(path.stem, ()):
+        pytest.importorskip(library)
     import nbclient
     import nbformat
 
