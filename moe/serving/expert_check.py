@@ -76,6 +76,8 @@ def check_expert(
     """
     _check_config(name, folder / CONFIG_FILE, limits)
     check_header(folder / WEIGHTS_FILE, limits)
+    if (folder / METADATA_FILE).exists():
+        parse_json(folder / METADATA_FILE)
     try:
         files = read_expert(folder)
         refuse_beyond_lora(name, files.config)
@@ -175,6 +177,8 @@ def _check_config(name: str, file: Path, limits: RegistryLimits) -> None:
             _check_number(f"{where} has in {field} the value", value, allowed)
     _check_number(f"{where} has the rank r =", config.get("r", 8), int)
     _check_number(f"{where} has lora_alpha =", config.get("lora_alpha", 8), (int, float))
+    if not isinstance(config.get("base_model_name_or_path"), str | None):
+        raise FinLoraError(f"{where} has a base_model_name_or_path that is not text.")
     if not isinstance(config.get("use_rslora", False), bool):
         raise FinLoraError(f"{where} has a use_rslora that is neither true nor false.")
     for value in (config.get("r", 8), *(config.get("rank_pattern") or {}).values()):

@@ -17,8 +17,8 @@ from .expert_intake import CheckedExpert
 from .near_names import check_name
 from .served_mixture import ServedMixture
 
-LARGEST_SETTING = 65_536
-"""Of a router; building one of a billion layers would never end."""
+LARGEST_SETTING = 2048
+"""Of a router's whole numbers, but for sizes of its weights; a billion layers would never be built."""
 
 
 @runtime_checkable
@@ -139,11 +139,11 @@ def check_router(name: str, files: MixtureFiles, base: Base, build_router: Route
     Raises:
         FinLoraError: If it cannot be served.
     """
+    sizes = {size for tensor in files.router_weights.values() for size in tensor.shape}
     for field, value in files.router_settings.items():
-        if isinstance(value, int) and abs(value) > LARGEST_SETTING:
+        if isinstance(value, int) and abs(value) > LARGEST_SETTING and value not in sizes:
             raise FinLoraError(
-                f"The router of mixture {name} has {field} = {value:.0f}; at most {LARGEST_SETTING:,} is "
-                "served."
+                f"The router of mixture {name} has {field} = {value:.0f}, which is not a size of its weights."
             )
     modules = files.module_names or ()
     # Settings may ask for more memory than there is; on `meta` only shapes are compared with the weights.

@@ -1,7 +1,7 @@
 """A registry for the tiny base, and small experts that are written once for all tests."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from finlora.benchmarks.serving.random_experts import make_random_experts
 from finlora.experts.base_model import Base
+from finlora.moe.bank import ExpertBank
+from finlora.moe.checkpoint import save_mixture
+from finlora.moe.mixture import MixtureForCausalLM
+from finlora.moe.mode import EXACT, Mode
 from finlora.moe.serving.registry import ExpertRegistry
 from finlora.router.loading import build_router
+from finlora.router.settings import XLoRASettings
+from finlora.router.xlora import XLoRARouter
 
 SIZES = {
     "vocab_size": 259,
@@ -55,3 +61,24 @@ def registry(tmp_path, small_base) -> Iterator[ExpertRegistry]:
 def stored_folders(registry: ExpertRegistry) -> int:
     """Number of folders with files that a registry has on the disk."""
     return len(list((registry.folder / "contents").iterdir()))
+
+
+@pytest.fixture
+def saved_mixture(written, small_base) -> Path:
+    """A mixture of e1 and e3 with a random router that looks back, saved beside them."""
+    folder = written["e0"].parent / "mixture"
+    if not folder.exists():
+        save_mixture(make_mixture(written, small_base, ["e1", "e3"]), folder)
+    return folder
+
+
+def make_mixture(
+    written: Mapping[str, Path], base: Base, names: Sequence[str], mode: Mode = EXACT
+) -> MixtureForCausalLM:
+    """A mixture with a random router that looks back."""
+    bank = ExpertBank.from_folders({name: written[name] for name in names}, base)
+    settings = XLoRASettings(width=16, depth=2, context_width=8)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        router = XLoRARouter(settings, d_model=32, module_count=bank.module_count, expert_count=len(names))
+    return MixtureForCausalLM.build(base, bank, router, mode)
