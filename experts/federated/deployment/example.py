@@ -48,9 +48,19 @@ def deploy_example(
     with deployment(folder) as held:
         say("server: makes certificates, starts the SuperLink with TLS and authentication of nodes")
         server = held.start_superlink()
+        peers = str(held.write_peers(parts)) if settings.secure_aggregation else ""
+        proofs = str(folder / "server" / "proofs") if settings.proofs else ""
         for bank, examples in parts.items():
             say(f"{bank}: makes its key, which the server registers; starts its SuperNode and its process")
-            start_bank(held, bank, examples, task=task, base=base, quantization=quantization)
+            own = BankSettings(
+                name=bank,
+                folder=str(folder / bank / "memory"),
+                key=str(held.key(bank)) if peers else "",
+                peers=peers,
+                proofs=proofs,
+            )
+            file = bank_file(held, own, examples, task=task, base=base, quantization=quantization)
+            held.start(bank, ["finlora", "federate", "bank", str(file)], home=folder / bank / "flower")
         file = ServerFile(
             settings=settings,
             out=str(folder / "expert"),
@@ -61,6 +71,8 @@ def deploy_example(
             authority=str(held.authority),
             secret=str(server.secret),
             public_examples=_public(folder, public_examples),
+            peers=peers,
+            proofs=proofs,
         ).write(folder / "server" / "server.json")
         held.submit()
         say(f"server: trains {settings.rounds} rounds; logs are in {folder / 'logs'}")
@@ -69,15 +81,21 @@ def deploy_example(
     return folder / "expert"
 
 
-def start_bank(
-    held: Deployment, bank: str, examples: Sequence[Example], *, task: str, base: str, quantization: str
-) -> None:
-    """Start a bank's SuperNode and process, with its records and settings in its own folder."""
-    folder = held.folder / bank
-    node = held.start_supernode(bank)
+def bank_file(
+    held: Deployment,
+    own: BankSettings,
+    examples: Sequence[Example],
+    *,
+    task: str,
+    base: str,
+    quantization: str,
+) -> Path:
+    """Start a bank's SuperNode, and write its records and its process' file into its own folder."""
+    folder = held.folder / own.name
+    node = held.start_supernode(own.name)
     write_examples(folder / "records.jsonl", examples)
-    file = BankFile(
-        bank=BankSettings(name=bank, folder=str(folder / "memory")),
+    return BankFile(
+        bank=own,
         examples=str(folder / "records.jsonl"),
         task=task,
         base=base,
@@ -85,7 +103,6 @@ def start_bank(
         supernode=node.address,
         secret=str(node.secret),
     ).write(folder / "bank.json")
-    held.start(bank, ["finlora", "federate", "bank", str(file)], home=folder / "flower")
 
 
 def wait_for_server(held: Deployment) -> None:

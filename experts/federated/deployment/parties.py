@@ -83,6 +83,12 @@ class ServerFile:
     """File of the secret that the SuperLink was started with."""
     public_examples: str = ""
     """JSONL file of examples that are nobody's secret; empty for none."""
+    peers: str = ""
+    """JSON file with every bank's public node key, for secure aggregation."""
+    proofs: str = ""
+    """Folder of the setup of proofs, made where it is missing; the banks get a copy."""
+    srs: str = ""
+    """Reference string of a public ceremony for the proofs; empty for one that is for tests only."""
 
     def write(self, file: Path) -> Path:
         """Write what `read` reads back."""
@@ -123,7 +129,8 @@ def run_server(file: ServerFile) -> Path:
     """
     warm = WarmBase(load_base(file.base, file.quantization))
     public = read_examples(file.public_examples) if file.public_examples else ()
-    job = ServerJob(file.settings, Path(file.out), file.task, public)
+    peers, proofs, srs = (Path(name) if name else None for name in (file.peers, file.proofs, file.srs))
+    job = ServerJob(file.settings, Path(file.out), file.task, public, peers=peers, proofs=proofs, srs=srs)
     endpoint = Endpoint(file.superlink, Path(file.secret), Path(file.authority))
     try:
         do_server_task(endpoint, server_app(job, warm), timeout=SUBMIT_SECONDS)

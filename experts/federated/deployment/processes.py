@@ -11,11 +11,12 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...atomic_write import write_json
 from ...errors import FinLoraError
 from .bundle import CONNECTION, write_bundle, write_flower_home
 from .certificates import (
@@ -91,10 +92,7 @@ class Deployment:
                 node.
             plaintext: Whether the node tries to speak without TLS, which the SuperLink refuses.
         """
-        folder = self.folder / bank
-        key = folder / "node.key"
-        if not key.is_file():
-            make_node_key(key)
+        folder, key = self.folder / bank, self.key(bank)
         if register and bank not in self.registered:
             # A SuperLink without a database forgets the nodes when it ends.
             self.flwr("supernode", "register", str(key.with_suffix(".pub")), CONNECTION, "--name", bank)
@@ -108,6 +106,17 @@ class Deployment:
         command += ["--superexec-auth-secret-file", str(endpoint.secret)]
         self.start(f"supernode {bank}", command, home=folder / "flower")
         return endpoint
+
+    def key(self, bank: str) -> Path:
+        """Return the file of a bank's private node key, which is made where it is missing."""
+        key = self.folder / bank / "node.key"
+        return key if key.is_file() else make_node_key(key).with_suffix(".key")
+
+    def write_peers(self, banks: Iterable[str]) -> Path:
+        """Write the file of all banks' public node keys, which people exchange outside of the protocol."""
+        texts = {bank: self.key(bank).with_suffix(".pub").read_text(encoding="utf-8") for bank in banks}
+        write_json(self.folder / "peers.json", texts)
+        return self.folder / "peers.json"
 
     def submit(self) -> None:
         """Submit a run to the SuperLink, as its operator."""
@@ -134,7 +143,7 @@ class Deployment:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             self.processes[name] = subprocess.Popen(
-                [_script(command[0]), *command[1:]],
+                [command[0] if Path(command[0]).is_absolute() else _script(command[0]), *command[1:]],
                 env=_environment(home),
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -24,6 +24,8 @@ from finlora.experts.federated.randomness import Randomness
 from finlora.experts.federated.server_app import Server, ServerJob
 from finlora.experts.federated.settings import AdapterKind
 from finlora.experts.federated.simulation import simulate
+from finlora.router.settings import XLoRASettings
+from finlora.router.train import new_mixture
 
 from .conftest import SETTINGS
 
@@ -190,3 +192,17 @@ def test_public_loss_falls_and_bytes_are_those_of_the_manifest(warm, parts, tmp_
     rounds = json.loads((out / "expert.json").read_text())["federated"]["rounds"]
     assert [entry["accepted"] for entry in rounds] == [True] * 4
     assert {entry["bytes_up"] for entry in rounds} == {3 * 4 * 2 * 4 * (32 + 16 + 32)}
+
+
+def test_expert_joins_a_mixture(warm, base, parts, tmp_path) -> None:
+    folders = {
+        f"sums {kind}": simulate(
+            job_of(tmp_path / kind, adapter=kind), parts, warm, tmp_path / f"banks-{kind}"
+        )
+        for kind in ("ffa", "core")
+    }
+    mixture = new_mixture(base, folders, XLoRASettings(depth=1), seed=0)
+    assert list(mixture.bank.expert_names) == list(folders)
+    ids = torch.arange(3, 13).view(1, 10)
+    plain = base.model(input_ids=ids).logits
+    assert not torch.allclose(mixture(input_ids=ids).logits, plain, atol=1e-6)
