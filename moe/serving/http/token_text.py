@@ -40,7 +40,8 @@ class Vocabulary:
 
     def bytes_of(self, token: int) -> bytes:
         """Bytes that a token stands for, those of its name for a special one."""
-        return self.grammar_tokenizer.decode_bytes([token])
+        # llguidance marks names of special tokens by the byte 255, and so has nothing for that byte itself.
+        return self.grammar_tokenizer.decode_bytes([token]) or b"\xff"
 
     def text_of(self, token: int) -> str:
         """The same as text, with replacement characters where it is no whole character."""

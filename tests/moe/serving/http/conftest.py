@@ -5,16 +5,22 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import openai
 import pytest
 import torch
 import uvicorn
+from fastapi import FastAPI
+from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from finlora.experts.base_model import Base, load_base
+from finlora.moe.bank import ExpertBank
+from finlora.moe.checkpoint import save_mixture
+from finlora.moe.mixture import MixtureForCausalLM
 from finlora.moe.serving.engine import Engine, EngineSettings
 from finlora.moe.serving.http.api_settings import ApiSettings
 from finlora.moe.serving.http.app import create_app
@@ -29,6 +35,8 @@ from finlora.moe.serving.requests import (
     TokenEvent,
 )
 from finlora.router.loading import build_router
+from finlora.router.settings import XLoRASettings
+from finlora.router.xlora import XLoRARouter
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}[{{ message.role }}] {{ message.content }}\n{% endfor %}"
@@ -72,12 +80,6 @@ def llama3_folder(tmp_path_factory, tiny_tokenizer: PreTrainedTokenizerFast) -> 
     return folder
 
 
-@pytest.fixture
-def make_base(llama3_folder) -> Callable[[], Base]:
-    """A maker of equal bases, which an engine may own."""
-    return lambda: load_base(str(llama3_folder), "none")
-
-
 @pytest.fixture(scope="session")
 def idle_base(llama3_folder) -> Base:
     """A base that answers nothing."""
@@ -91,53 +93,107 @@ def empty_registry(tmp_path_factory, idle_base) -> Iterator[ExpertRegistry]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def folders(llama3_folder, tmp_path_factory) -> dict[str, Path]:
+    """Three experts of several ranks."""
+    parent = tmp_path_factory.mktemp("experts")
+    for index, rank in enumerate((2, 4, 8)):
+        with torch.random.fork_rng():
+            torch.manual_seed(index)
+            config = LoraConfig(
+                r=rank, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False
+            )
+            adapted = get_peft_model(LlamaForCausalLM.from_pretrained(llama3_folder), config)
+        adapted.save_pretrained(parent / f"e{index}")
+    return {f"e{index}": parent / f"e{index}" for index in range(3)}
+
+
+@pytest.fixture(scope="session")
+def mixture_folder(llama3_folder, folders, tmp_path_factory) -> Path:
+    """A mixture of two of them, with a random X-LoRA router."""
+    base = load_base(str(llama3_folder), "none")
+    bank = ExpertBank.from_folders({name: folders[name] for name in ("e0", "e1")}, base, trust_base_name=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        router = XLoRARouter(
+            XLoRASettings(width=16, depth=2), d_model=32, module_count=bank.module_count, expert_count=2
+        )
+        for parameter in router.parameters():
+            parameter.data.normal_(std=0.7)
+    return save_mixture(
+        MixtureForCausalLM.build(base, bank, router), tmp_path_factory.mktemp("mixtures") / "mix"
+    )
+
+
 @pytest.fixture
-def registry(tmp_path, make_base, folders) -> Iterator[ExpertRegistry]:
-    """A registry with eight experts."""
-    with ExpertRegistry(tmp_path / "registry", make_base(), build_router=build_router) as opened:
+def registry(tmp_path, idle_base, folders) -> Iterator[ExpertRegistry]:
+    """A registry with the experts, for tests that change it."""
+    with ExpertRegistry(
+        tmp_path / "registry", idle_base, build_router=build_router, trust_base_name=True
+    ) as opened:
         opened.bulk_add(folders)
         yield opened
 
 
-@pytest.fixture
-def engine(make_base, registry) -> Engine:
-    """The engine on them; the server closes it."""
-    base = make_base()
+def make_engine(folder: Path, registry: ExpertRegistry) -> Engine:
+    """The engine on a registry; the server closes it."""
+    base = load_base(str(folder), "none")
     sizes = EngineSettings(memory_pages=256, max_batch_tokens=64, max_requests=32)
     return Engine(base, RegistryCatalog(registry, base, build_router), sizes)
 
 
 @pytest.fixture
+def engine(llama3_folder, registry) -> Engine:
+    """The engine on the experts, for tests that change them."""
+    return make_engine(llama3_folder, registry)
+
+
+@contextmanager
+def running(app: FastAPI) -> Iterator[str]:
+    """Run an application in a thread of this process; gives the address."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="error", ws="none", timeout_graceful_shutdown=1)
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def shared_url(llama3_folder, idle_base, folders, mixture_folder, tmp_path_factory) -> Iterator[str]:
+    """A server on the experts and the mixture, for tests that only ask."""
+    with ExpertRegistry(
+        tmp_path_factory.mktemp("shared"), idle_base, build_router=build_router, trust_base_name=True
+    ) as registry:
+        registry.bulk_add(folders)
+        registry.add_mixture("mix", mixture_folder)
+        with running(create_app(make_engine(llama3_folder, registry), registry, idle_base)) as url:
+            yield url
+
+
+@pytest.fixture
 def serve(idle_base, empty_registry) -> Iterator[Callable[..., str]]:
-    """A maker of servers in a thread of this process; gives the address."""
-    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+    """A maker of servers; gives the address."""
+    with ExitStack() as servers:
 
-    def start(
-        engine: ServingEngine,
-        registry: ExpertRegistry = empty_registry,
-        *,
-        base: Base = idle_base,
-        keys: Keys | None = None,
-        **settings,
-    ) -> str:
-        app = create_app(engine, registry, base, settings=ApiSettings(**settings), keys=keys)
-        server = uvicorn.Server(
-            uvicorn.Config(app, port=0, log_level="error", ws="none", timeout_graceful_shutdown=1)
-        )
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        running.append((server, thread))
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}"
+        def start(
+            engine: ServingEngine,
+            registry: ExpertRegistry = empty_registry,
+            *,
+            base: Base = idle_base,
+            keys: Keys | None = None,
+            **settings,
+        ) -> str:
+            app = create_app(engine, registry, base, settings=ApiSettings(**settings), keys=keys)
+            return servers.enter_context(running(app))
 
-    yield start
-    for server, thread in running:
-        server.should_exit = True
-        thread.join(timeout=10)
-        assert not thread.is_alive()
+        yield start
 
 
 @pytest.fixture

@@ -159,13 +159,13 @@ def test_other_paths_and_methods(post, serve, spell):
 
 
 def test_what_only_the_engine_knows_is_refused_by_name(serve, engine, registry):
-    registry.quarantine(registry.resolve("e3"), "it is not finite")
+    registry.quarantine(registry.resolve("e2"), "it is not finite")
     url = serve(engine, registry)
     for change, status, field, text in (
         ({"model": "e"}, 404, "model", "There is no model e; near names are"),
         ({"model": {"e1": 1.0, "e99": 1.0}}, 404, "model", "There is no expert e99"),
         ({"model": "../../etc/passwd"}, 404, "model", "There is no model ../../etc/passwd"),
-        ({"model": "e3"}, 409, "model", "e3@1 is in quarantine"),
+        ({"model": "e2"}, 409, "model", "e2@1 is in quarantine"),
         ({"prompt": [259]}, 400, "prompt", "259"),
         ({"prompt": [10**30]}, 400, "prompt", "1000"),
     ):
