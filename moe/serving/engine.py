@@ -167,7 +167,7 @@ class Engine:
         resident = {
             str(key): len(one.sectors) * cache.bytes_per_sector for key, one in list(pool.resident.items())
         }
-        free, experts = cache.pool.num_free_sectors, pool.sectors_used
+        free, experts = cache.free_sectors, pool.sectors_used
         return EngineState(
             queued=len(self._requests) - scheduler.running,
             running=scheduler.running,

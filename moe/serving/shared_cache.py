@@ -41,6 +41,13 @@ class SharedCache(PagedAttentionCache):
         all_values.index_copy_(0, write_index[0], values.transpose(0, 1))
         return all_keys, all_values
 
+    @property
+    def free_sectors(self) -> int:
+        """Sectors in which nothing is kept, those included that an allocator has at hand."""
+        allocators = self.cache_allocators.values()
+        at_hand = (self.pool.count_free_blocks(one.index) // one.blocks_per_sector for one in allocators)
+        return self.pool.num_free_sectors + sum(at_hand)
+
     def sectors_for(self, tokens: int) -> int:
         """Most sectors that keys and values of so many tokens take."""
         needed = 0

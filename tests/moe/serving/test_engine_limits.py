@@ -249,5 +249,4 @@ def _nothing_is_left(engine) -> None:
     assert not scheduler.waiting_requests
     assert scheduler._set_aside == 0
     assert all(one.users == 0 for one in scheduler.pool.resident.values())
-    scheduler.cache.pool.try_to_free_sectors()
     assert engine.state().cache_pages == 0
