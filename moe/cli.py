@@ -25,6 +25,7 @@ from .commands import (
     formats,
     merging,
     serving,
+    serving_load,
     training,
 )
 
@@ -49,6 +50,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "benchmark-check": benchmarking.benchmark_check,
     "replay": benchmarking.replay,
     "benchmark-speed": benchmarking.benchmark_speed,
+    "benchmark-serving": serving_load.benchmark_serving,
     "federate canaries": auditing.federate_canaries,
     "federate audit": auditing.federate_audit,
     "generate": answering.generate,

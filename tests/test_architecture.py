@@ -21,6 +21,7 @@ LAZY_IMPORTS_ALLOWED = {"moe.cli", "moe.commands"}
 
 OPTIONAL_LIBRARIES = {
     *("fastapi", "llguidance", "prometheus_client", "pydantic", "starlette", "uvicorn"),
+    *("hypothesis", "schemathesis"),
     *("arelle", "edgar", "httpx", "ipywidgets", "lm_eval", "nevergrad", "ray", "wandb"),
     *("cryptography", "dp_accounting", "ezkl", "flwr", "onnx", "onnxscript", "opacus", "py_ecc"),
 }

@@ -1,0 +1,223 @@
+"""Ten thousand wrong and odd requests: hand-made, and made by schemathesis of the OpenAPI document.
+
+    python -m finlora.benchmarks.serving.fuzz --requests 10000 --out runs/fuzz
+
+Passes if no answer has a status of 500 or more, each comes within a minute, and the server answers as before
+afterwards. Needs schemathesis.
+"""
+
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import tyro
+
+from ...experts.atomic_write import write_text
+from ...experts.base_model import load_base
+from ...experts.errors import FinLoraError
+from ..results import json_lines
+from .odd_requests import OddRequest, broken_connections, odd_requests
+from .random_experts import make_random_experts
+from .rude_clients import send_bytes
+from .server_process import ServerProcess, free_port, serve_command
+from .soak import settle
+
+ANSWER_SECONDS = 60.0
+"""An answer that takes longer counts as none."""
+HAND_MADE = 0.5
+"""Share of hand-made requests."""
+SERVER_ERROR = 500
+
+
+@dataclass
+class FuzzReport:
+    """What happened."""
+
+    seed: int
+    statuses: dict[str, int] = field(default_factory=dict)
+    """How many answers of each kind of request had which status."""
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    """Requests that were answered with 500 or more, or not at all."""
+    slowest_seconds: float = 0.0
+    engine: dict[str, Any] = field(default_factory=dict)
+    """Counts of the engine after everything ended."""
+    same_answer: bool = False
+    """Whether a plain request is answered after all this as it was before."""
+
+    @property
+    def requests(self) -> int:
+        """How many there were."""
+        return sum(self.statuses.values())
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was wrong."""
+        held = [self.engine.get(name) for name in ("queued", "running", "cache_pages")]
+        return not self.faults and self.same_answer and held == [0, 0, 0]
+
+    def markdown(self) -> str:
+        """A summary."""
+        rows = "\n".join(f"| {name} | {count:,} |" for name, count in sorted(self.statuses.items()))
+        engine = {key: value for key, value in self.engine.items() if key != "resident"}
+        faults = "\n".join(f"- `{json.dumps(one)[:600]}`" for one in self.faults[:20])
+        return (
+            f"# {self.requests:,} fuzzed requests\n\n{'Passed' if self.passed else 'Not passed'}: "
+            f"{len(self.faults)} answers of 500 or more, or missing; the slowest took "
+            f"{self.slowest_seconds:.1f} s; a plain request is answered "
+            f"{'as' if self.same_answer else 'not as'} before.\n\n{faults}\n\n"
+            f"| Kind of request and status | Times |\n| :-- | --: |\n{rows}\n\n"
+            f"Engine after the end: `{json.dumps(engine)}`\n"
+        )
+
+
+class Fuzzer:
+    """Sends requests and notes what comes back."""
+
+    def __init__(self, server: ServerProcess, seed: int):
+        """Fuzz a running server."""
+        self.server, self.report = server, FuzzReport(seed)
+        self.http = httpx.Client(base_url=server.url, timeout=ANSWER_SECONDS)
+        self.counts: Counter[str] = Counter()
+
+    def note(self, kind: str, status: int | str, seconds: float, about: Any) -> None:
+        """Count an answer."""
+        self.counts[f"{kind} {status}"] += 1
+        self.report.statuses = dict(self.counts)
+        self.report.slowest_seconds = max(self.report.slowest_seconds, seconds)
+        if not isinstance(status, int) or status >= SERVER_ERROR:
+            self.report.faults.append({"kind": kind, "status": status, "request": about})
+
+    def send(self, odd: OddRequest) -> None:
+        """Send a hand-made request."""
+        start = time.monotonic()
+        try:
+            answer = self.http.request(odd.method, odd.path, content=odd.body, headers=odd.headers)
+            status: int | str = answer.status_code
+        except httpx.HTTPError as error:
+            status = type(error).__name__
+        self.note(f"hand-made {odd.kind}", status, time.monotonic() - start, odd.shown())
+
+    def schemathesis(self, count: int) -> None:
+        """Send what schemathesis makes: requests that fit the document, and such that do not, in equal parts.
+
+        Raises:
+            FinLoraError: If schemathesis is not installed.
+        """
+        sent = 0
+        for kind, case in generated_cases(self.server.url, self.report.seed):
+            start = time.monotonic()
+            try:
+                status: int | str = case.call(timeout=ANSWER_SECONDS).status_code
+            except Exception as error:
+                # Headers that no client can send are not the server's fault.
+                if isinstance(error, ValueError | UnicodeError) or "header" in str(error).lower():
+                    continue
+                status = type(error).__name__
+            about = {"method": case.method, "path": case.formatted_path, "body": repr(case.body)[:2000]}
+            self.note(f"schemathesis {kind}", status, time.monotonic() - start, about)
+            sent += 1
+            if sent == count:
+                return
+
+    def broken(self) -> None:
+        """Send bytes that are no HTTP; any answer below 500 or a closed connection is right."""
+        for kind, data in broken_connections():
+            start = time.monotonic()
+            status = send_bytes(self.server.port, data, ANSWER_SECONDS)
+            self.note(f"bytes {kind}", status if status is not None else 0, time.monotonic() - start, kind)
+
+
+def generated_cases(url: str, seed: int, batch: int = 50) -> Iterator[tuple[str, Any]]:
+    """Yield schemathesis' requests for all operations in turn, without end: kind, and case.
+
+    Raises:
+        FinLoraError: If schemathesis is not installed.
+    """
+    try:
+        import hypothesis
+        import hypothesis.errors
+        import schemathesis
+        from schemathesis.core.result import Ok
+    except ImportError as error:
+        raise FinLoraError("Fuzzing needs schemathesis: pip install schemathesis.") from error
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+    number = 0
+    while True:
+        for operation in operations:
+            for mode in schemathesis.GenerationMode:
+                cases: list[Any] = []
+
+                @hypothesis.seed(seed + number)
+                @hypothesis.settings(
+                    max_examples=batch,
+                    database=None,
+                    deadline=None,
+                    phases=[hypothesis.Phase.generate],
+                    suppress_health_check=[one for one in hypothesis.HealthCheck],  # pyright: ignore
+                )
+                @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
+                def collect(case: Any, cases: list[Any] = cases) -> None:
+                    cases.append(case)
+
+                number += 1
+                try:
+                    collect()
+                except hypothesis.errors.HypothesisException:
+                    # A route without parameters cannot be asked wrongly.
+                    continue
+                for case in cases:
+                    yield mode.value, case
+
+
+def fuzz(server: ServerProcess, *, requests: int, seed: int) -> FuzzReport:
+    """Fuzz a running server."""
+    fuzzer = Fuzzer(server, seed)
+    before = plain_answer(server)
+    generator = random.Random(seed)
+    hand_made = int(requests * HAND_MADE)
+    for odd in odd_requests(generator, hand_made):
+        fuzzer.send(odd)
+    fuzzer.broken()
+    fuzzer.schemathesis(requests - fuzzer.report.requests)
+    report = fuzzer.report
+    report.engine = settle(server)
+    report.same_answer = plain_answer(server) == before
+    return report
+
+
+def plain_answer(server: ServerProcess) -> str:
+    """Text that the base answers to a plain question."""
+    body = {"model": "base", "prompt": "What is revenue?", "max_tokens": 24, "temperature": 0}
+    answer = httpx.post(f"{server.url}/v1/completions", json=body, timeout=ANSWER_SECONDS)
+    answer.raise_for_status()
+    return answer.json()["choices"][0]["text"]
+
+
+def main(out: Path, requests: int = 10_000, seed: int = 0) -> None:
+    """Fuzz a server on the embedded base with a few random experts.
+
+    Args:
+        out: Folder for files and the report.
+        requests: How many.
+        seed: Of everything random.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    experts = out / "source"
+    make_random_experts(load_base("embedded", "none"), experts, 4, ranks=(4, 8))
+    port = free_port()
+    with ServerProcess(serve_command(out / "registry", experts, port), port, out / "server.log") as server:
+        report = fuzz(server, requests=requests, seed=seed)
+    write_text(out / "fuzz.jsonl", json_lines([asdict(report)]))
+    write_text(out / "fuzz.md", report.markdown())
+    print(report.markdown())
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
