@@ -30,6 +30,8 @@ ARM_TITLES = {
     "core": "r x r core between fixed A and B",
     "fedsa": "FedSA: A shared, B stays in the bank",
 }
+KEPT = 80
+"""Percent of the gain without privacy that privacy should leave."""
 COLOURS = ("#111827", "#9ca3af", "#0f766e", "#b45309", "#7c3aed", "#be123c", "#1d4ed8", "#4d7c0f")
 
 
@@ -165,21 +167,29 @@ def records_section(found: FoundScores, plan: Mapping[str, Any]) -> Section | No
     finite = [epsilon for epsilon in best if isinstance(epsilon, float | int) and epsilon != float("inf")]
     if not finite:
         return None
-    rows = []
+    rows, enough = [], {}
     for arm, title in ARM_TITLES.items():
         free = name_of(arm, alpha, INFINITE)
         for times in (1.0, *plan["more_records"]):
             name = name_of(arm, alpha, finite[0], times)
             if name in found and free in found:
                 records = sum(found.cells[name][0]["records"].values()) * times
-                share = _shown(found.share(name, free), ".0f")
-                rows.append((title, f"{records:,.0f}", _score(found, name), share))
+                share = found.share(name, free)
+                rows.append((title, f"{records:,.0f}", _score(found, name), _shown(share, ".0f")))
+                keeps = share is not None and share.value >= KEPT
+                enough[title] = enough.get(title) or (f"{records:,.0f}" if keeps else None)
     if not rows:
         return None
     heads = ("Who trains", "Records of all parties", "Score", "% of its own gain without privacy")
     words = (
         f"At epsilon {finite[0]:g}. Rows with more records than the suite has are estimates: the noise is "
         "divided by the factor, as for banks whose batches are so much larger at the same sampling rate.",
+        *(
+            f"{title}: {KEPT} % of the gain are kept with {records} records."
+            if records
+            else f"{title}: no number of records that was tried keeps {KEPT} % of the gain."
+            for title, records in enough.items()
+        ),
     )
     return Section("How many records privacy needs", words, (Table(heads, tuple(rows)),))
 

@@ -206,6 +206,7 @@ def test_the_report_says_what_the_cells_say(tmp_path: Path) -> None:
     assert "2 seeds" in text
     assert "0.0100 to 0.0100" in text
     assert "28,800" in text
+    assert "no number of records that was tried keeps 80 %" in text
     page = (tmp_path / "report.html").read_text()
     assert "plot-utility" in page
     assert "Plotly" in page
