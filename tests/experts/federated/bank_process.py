@@ -20,6 +20,8 @@ from finlora.experts.tasks.examples import read_examples
 CULPRIT = "bank-1"
 FAULT_SEEDS = {"raises": 21, "is killed": 22, "hangs": 23, "NaN": 24, "inf": 25}
 """Fault -> seed of the run in which it happens."""
+DROPS_AFTER_SHARING = 26
+"""Seed of a secret run in which the bank shares its keys and then sends no masked update."""
 
 
 def seeded_noise(bank: str):
@@ -34,6 +36,8 @@ class FaultyBank(Bank):
         """Answer, or fail."""
         seed = FederatedSettings.from_json(str(asked.header["settings"])).seed
         fault = {seed: fault for fault, seed in FAULT_SEEDS.items()}.get(seed)
+        if seed == DROPS_AFTER_SHARING:
+            fault = "raises"
         if self.settings.name != CULPRIT or kind != TRAIN or asked.header["round"] != 2 or fault is None:
             return super().answer(kind, asked)
         if fault == "raises":

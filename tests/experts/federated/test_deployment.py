@@ -35,7 +35,7 @@ from finlora.experts.federated.signing import load_directory, load_private_key
 from finlora.experts.federated.simulation import InProcessGrid, simulate
 from finlora.experts.tasks.task import Example
 
-from .bank_process import FAULT_SEEDS, seeded_noise
+from .bank_process import DROPS_AFTER_SHARING, FAULT_SEEDS, seeded_noise
 from .conftest import SETTINGS
 from .test_faults import FaultyGrid, absent
 
@@ -115,6 +115,17 @@ class Federation:
         script = [sys.executable, str(BANK_PROCESS), str(folder / "bank.json")]
         self.held.start(bank, script, home=folder / "flower")
 
+    def hide_updates(self) -> None:
+        """Start the banks' processes anew, now with keys for secret sums."""
+        peers = self.held.write_peers(self.parts)
+        for bank in self.parts:
+            self.held.stop(bank)
+            file = self.held.folder / bank / "bank.json"
+            before = BankFile.read(file)
+            own = dataclasses.replace(before.bank, key=str(self.held.key(bank)), peers=str(peers))
+            dataclasses.replace(before, bank=own).write(file)
+            self.start_bank(bank)
+
     def train(self, name: str, settings: FederatedSettings) -> Path:
         """Do one run; a bank that is killed in it is started again afterwards."""
         out = self.held.folder / name
@@ -127,6 +138,7 @@ class Federation:
             superlink=self.server.address,
             authority=str(self.held.authority),
             secret=str(self.server.secret),
+            peers=str(self.held.folder / "peers.json") if settings.secure_aggregation else "",
         ).write(self.held.folder / "server.json")
         self.held.submit()
         home = self.held.folder / "server" / "flower"
@@ -224,6 +236,19 @@ def test_fault_over_the_superlink_is_as_if_the_bank_had_been_absent(
     cause = {"raises": FAILURE, "NaN": "not finite", "inf": "not finite"}.get(fault, "No answer within 30 s")
     assert cause in log[0]["cause"]
     assert "4711" not in json.dumps(log)
+
+
+@needs_processes
+def test_bank_that_drops_after_key_sharing_is_left_out_of_the_secret_sum(
+    federation, base_folder, all_parts, tmp_path
+) -> None:
+    settings = dataclasses.replace(PLAIN, seed=DROPS_AFTER_SHARING, secure_aggregation=True)
+    federation.hide_updates()
+    out = federation.train("secret", settings)
+    grid = type("Grid", (FaultyGrid,), {"fault": staticmethod(absent)})
+    assert_same_weights(out, simulated(base_folder, all_parts, tmp_path, settings, grid))
+    rounds = json.loads((out / "expert.json").read_text())["federated"]["rounds"]
+    assert [len(entry["banks"]) for entry in rounds] == [3, 2]
 
 
 @needs_processes
