@@ -205,8 +205,8 @@ def report(check: ProofCheck, command: str) -> str:
         "| :-- | :-- |",
         *(f"| {name} | {cause} |" for name, cause in check.refusals()),
         "",
-        "The reference string was made for this run: it is for tests. What a proof shows and what not stands in",
-        "[federated.md](../../federated.md).",
+        "The reference string was made for this run: it is for tests. What a proof shows and what it does",
+        "not stands in [federated.md](../../federated.md).",
         "",
     ]
     return "\n".join(lines)
