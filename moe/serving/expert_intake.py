@@ -9,8 +9,7 @@ from sqlite3 import Connection
 from ...experts.adapter import WEIGHTS_FILE
 from ...experts.base_model import Base
 from ...experts.errors import FinLoraError
-from ..bank import check_base_name
-from ..bank import hash_tensors
+from ..bank import check_base_name, hash_tensors
 from .expert_check import RegistryLimits, check_expert, linear_sizes
 from .registry_changes import put_content
 from .registry_index import LayerShape, RegistryIndex
