@@ -52,13 +52,9 @@ def deploy_example(
         proofs = str(folder / "server" / "proofs") if settings.proofs else ""
         for bank, examples in parts.items():
             say(f"{bank}: makes its key, which the server registers; starts its SuperNode and its process")
-            own = BankSettings(
-                name=bank,
-                folder=str(folder / bank / "memory"),
-                key=str(held.key(bank)) if peers else "",
-                peers=peers,
-                proofs=proofs,
-            )
+            key = str(held.key(bank)) if peers else ""
+            memory = str(folder / bank / "memory")
+            own = BankSettings(name=bank, folder=memory, key=key, peers=peers, proofs=proofs)
             file = bank_file(held, own, examples, task=task, base=base, quantization=quantization)
             held.start(bank, ["finlora", "federate", "bank", str(file)], home=folder / bank / "flower")
         file = ServerFile(
