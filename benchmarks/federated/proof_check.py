@@ -193,7 +193,8 @@ def report(check: ProofCheck, command: str) -> str:
         f"# Proofs of bounded updates: {lanes.values:,} values",
         "",
         f"`{command}`, commit {source_commit()}, {os.cpu_count()} cores ({platform.machine()}), load "
-        f"{load} (1, 5 and 15 minutes; above {os.cpu_count()} others were computing, too).",
+        f"{load} (1, 5 and 15 minutes; above {os.cpu_count()} others were computing, too), "
+        f"niceness {os.nice(0)}.",
         f"Update of {lanes.values:,} lanes and {lanes.hiding} hiding lanes, C = {MAX_NORM:g}; one proof has "
         f"{PROOF_BYTES:,} bytes.",
         "",
@@ -205,8 +206,8 @@ def report(check: ProofCheck, command: str) -> str:
         "| :-- | :-- |",
         *(f"| {name} | {cause} |" for name, cause in check.refusals()),
         "",
-        "The reference string was made for this run: it is for tests. What a proof shows and what it does",
-        "not stands in [federated.md](../../federated.md).",
+        "The reference string was made for this run: it is for tests. What a proof shows and what it",
+        "does not stands in [federated.md](../../federated.md).",
         "",
     ]
     return "\n".join(lines)
