@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from ...experts.errors import FinLoraError
 from .answering import Quantization
+
+if TYPE_CHECKING:
+    from ..serving.http.server import ServerPlan
 
 
 def serve(
@@ -24,6 +27,7 @@ def serve(
     memory_pages: int = 2048,
     max_requests: int = 64,
     max_queue: int = 1024,
+    ray: int | None = None,
 ) -> None:
     """Serve the base, experts and mixtures through OpenAI's API, with a page at /.
 
@@ -44,6 +48,8 @@ def serve(
         memory_pages: Pages of 16 tokens for keys, values and experts.
         max_requests: Most requests answered in one batch.
         max_queue: Most requests that wait; more are answered with 429.
+        ray: Number of replicas on Ray Serve, on the cluster of RAY_ADDRESS or on this machine; requests go to
+            the replica that has their experts on its device. By default one server without Ray.
     """
     try:
         from ..serving.http.server import ServerPlan, listen, open_app, register
@@ -64,9 +70,25 @@ def serve(
         engine=EngineSettings(memory_pages=memory_pages, max_requests=max_requests, max_queue=max_queue),
         api=ApiSettings(expert_source=expert_source),
     )
-    register(plan, build_router, experts=named, mixtures=mixed)
-    with open_app(plan, build_router) as app:
+    if ray is not None:
+        register(plan, build_router, experts=named, mixtures=mixed)
+        _serve_on_ray(plan, ray, host, port)
+        return
+    with open_app(plan, build_router, experts=named, mixtures=mixed) as app:
         listen(app, host=host, port=port)
+
+
+def _serve_on_ray(plan: "ServerPlan", count: int, host: str, port: int) -> None:
+    """Start replicas and wait until the process is interrupted."""
+    from ...router.loading import build_router
+
+    if count < 1 or port == 0:
+        raise FinLoraError(f"Ray needs at least one replica and a port; given: {count} and port {port}.")
+    try:
+        from ..serving.replicas import run_replicas
+    except ModuleNotFoundError as error:
+        raise FinLoraError(f"Replicas need {error.name}; pip install 'ray[serve]' brings it.") from error
+    run_replicas(plan, build_router, count=count, host=host, port=port)
 
 
 def _expert_folders(folders: Sequence[Path]) -> list[Path]:

@@ -62,6 +62,7 @@ def create_app(
         redoc_url=None,
         openapi_url="/openapi.json",
     )
+    app.state.parts = parts
     for routes in (GenerationRoutes(parts), ExpertRoutes(parts), InformationRoutes(parts)):
         app.include_router(routes.router())
     for kind in (ApiError, FinLoraError, RequestValidationError, HTTPException, Exception):

@@ -144,7 +144,7 @@ class ExpertRoutes:
             try:
                 key = add(body.name, folder, replace=body.replace, within=within)
             except FinLoraError as error:
-                raise _refusal(error, body, folder) from error
+                raise _refusal(error, body, within) from error
         return ServedExpert(name=body.name, kind=body.kind, version=key.version)
 
     @contextmanager
@@ -196,10 +196,10 @@ def _check_may_change(request: Request) -> None:
         )
 
 
-def _refusal(error: FinLoraError, body: NewExpert, folder: Path) -> ApiError:
-    """Word why an expert is refused; the server's own path of its folder is no concern of the client."""
-    named = body.source if body.source is not None else "the uploaded expert"
-    message = str(error).replace(str(folder.resolve()), named).replace(str(folder), named)
+def _refusal(error: FinLoraError, body: NewExpert, within: Path) -> ApiError:
+    """Word why an expert is refused; the server's own paths are no concern of the client."""
+    named = "the sources" if body.source is not None else "the upload"
+    message = str(error).replace(str(within.resolve()), named).replace(str(within), named)
     if isinstance(error, NameTakenError):
         return ApiError(409, message, parameter="name", code="name_taken")
     field = "source" if body.source is not None else "adapter_model"

@@ -12,7 +12,7 @@ Choice i of a request draws with seed + i.
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..requests import BASE_MODEL
 
@@ -21,9 +21,20 @@ WEIGHT_LIMIT = 100.0
 MOST_WEIGHTS = 64
 """Most experts in one set of weights."""
 
+
+def _check_characters(text: str) -> str:
+    """JSON can escape half a character, which is no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"character {error.start} is half a character (a lone surrogate)") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_check_characters)]
 Weight = Annotated[float, Field(ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT, allow_inf_nan=False)]
-Weights = Annotated[dict[str, Weight], Field(min_length=1, max_length=MOST_WEIGHTS)]
-StopString = Annotated[str, Field(min_length=1, max_length=1000)]
+Weights = Annotated[dict[Text, Weight], Field(min_length=1, max_length=MOST_WEIGHTS)]
+StopString = Annotated[Text, Field(min_length=1, max_length=1000)]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
@@ -64,7 +75,7 @@ class StreamOptions(_Strict):
 class OpenAIRequest(_Strict):
     """What completions and chat have in common."""
 
-    model: Annotated[str, Field(max_length=4096)] | Weights = BASE_MODEL
+    model: Annotated[Text, Field(max_length=4096)] | Weights = BASE_MODEL
     n: Annotated[int, Field(ge=1, le=128)] = 1
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = 1.0
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = 1.0
@@ -109,7 +120,7 @@ class OpenAIRequest(_Strict):
 class CompletionRequest(OpenAIRequest):
     """Body of /v1/completions."""
 
-    prompt: str | TokenIds | Annotated[list[str] | list[TokenIds], Field(min_length=1)]
+    prompt: Text | TokenIds | Annotated[list[Text] | list[TokenIds], Field(min_length=1)]
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: Literal[False] | None = None
     suffix: None = None
@@ -130,15 +141,15 @@ class TextPart(_Strict):
     """Text of a message."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ChatMessage(_Strict):
     """One message."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
-    name: str | None = None
+    content: Text | Annotated[list[TextPart], Field(min_length=1)]
+    name: Text | None = None
 
     @property
     def text(self) -> str:

@@ -67,19 +67,31 @@ def register(
         FinLoraError: If one cannot be served.
     """
     with open_registry(plan, load_base(plan.base, plan.quantization), build_router) as registry:
-        if experts:
-            registry.bulk_add(experts, replace=True)
-        for name, folder in mixtures.items():
-            registry.add_mixture(name, folder, replace=True)
+        _add(registry, experts, mixtures)
+
+
+def _add(registry: ExpertRegistry, experts: Mapping[str, Path], mixtures: Mapping[str, Path]) -> None:
+    if experts:
+        registry.bulk_add(experts, replace=True)
+    for name, folder in mixtures.items():
+        registry.add_mixture(name, folder, replace=True)
 
 
 @contextmanager
-def open_app(plan: ServerPlan, build_router: RouterBuilder) -> Iterator[FastAPI]:
+def open_app(
+    plan: ServerPlan,
+    build_router: RouterBuilder,
+    *,
+    experts: Mapping[str, Path] = {},
+    mixtures: Mapping[str, Path] = {},
+) -> Iterator[FastAPI]:
     """Load the base and start an engine; yield the application, which closes the engine when it stops.
 
     Args:
         plan: What is served.
         build_router: Makes a mixture's router, such as `finlora.router.loading.build_router`.
+        experts: Folders to register first, by name.
+        mixtures: The same of mixtures.
 
     Raises:
         FinLoraError: If base, registry or keys cannot be used.
@@ -87,6 +99,7 @@ def open_app(plan: ServerPlan, build_router: RouterBuilder) -> Iterator[FastAPI]
     keys = Keys() if plan.keys is None else Keys.read(plan.keys)
     base = load_base(plan.base, plan.quantization)
     with open_registry(plan, base, build_router) as registry:
+        _add(registry, experts, mixtures)
         engine = Engine(base, RegistryCatalog(registry, base, build_router), plan.engine)
         try:
             yield create_app(engine, registry, base, settings=plan.api, keys=keys)

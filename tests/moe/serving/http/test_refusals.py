@@ -64,6 +64,8 @@ def test_fields_with_impossible_values_are_named(post):
         ("model", {"model": '{"e1": NaN}'}),
         ("model", {"model": "{" * 4000}),
         ("model", {"model": "\ud800"}),
+        ("model", {"model": {"\ud800": 1.0}}),
+        ("stop", {"stop": ["\ud800"]}),
         ("finlora_deadline_seconds", {"finlora_deadline_seconds": 0}),
         ("response_format", {"response_format": {"type": "xml"}}),
         ("response_format", {"response_format": {"type": "json_schema"}}),
@@ -162,9 +164,9 @@ def test_what_only_the_engine_knows_is_refused_by_name(serve, engine, registry):
     registry.quarantine(registry.resolve("e2"), "it is not finite")
     url = serve(engine, registry)
     for change, status, field, text in (
-        ({"model": "e"}, 404, "model", "There is no model e; near names are"),
-        ({"model": {"e1": 1.0, "e99": 1.0}}, 404, "model", "There is no expert e99"),
-        ({"model": "../../etc/passwd"}, 404, "model", "There is no model ../../etc/passwd"),
+        ({"model": "e"}, 404, "model", "There is no model 'e'; near names are"),
+        ({"model": {"e1": 1.0, "e99": 1.0}}, 404, "model", "There is no expert 'e99'"),
+        ({"model": "../../etc/passwd"}, 404, "model", "There is no model '../../etc/passwd'"),
         ({"model": "e2"}, 409, "model", "e2@1 is in quarantine"),
         ({"prompt": [259]}, 400, "prompt", "259"),
         ({"prompt": [10**30]}, 400, "prompt", "1000"),
