@@ -252,7 +252,7 @@ class ExpertRegistry:
         return self._held.count()
 
     def matrices(self, key: ExpertKey) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """Read A (rank, d_in) and scaled B (d_out, rank) in float32 by layer, from the memory-mapped file.
+        """Read A (rank, d_in) and scaled B (d_out, rank) in float32 by layer, from the file.
 
         Raises:
             UnknownModelError: If this version is neither registered nor held.
