@@ -8,8 +8,6 @@ one is served by all. Limits of keys and metrics are those of each replica.
 import asyncio
 import json
 import threading
-import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +16,6 @@ from typing import Any
 import torch
 from ray import serve
 from ray.serve.config import HTTPOptions, RequestRouterConfig
-from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -27,11 +24,10 @@ from .http.api_error import ApiError
 from .http.api_parts import ApiParts
 from .http.server import ServerPlan, open_app
 from .mixture_check import RouterBuilder
+from .resident_router import ResidentRouter
 
 STATS_SECONDS = 0.5
 """How often replicas tell what is on their devices."""
-RECENT_SECONDS = 10.0
-"""For how long a replica counts as one that has what it was just asked for."""
 APPLICATION = "finlora"
 
 
@@ -46,44 +42,6 @@ class Forwarded:
     body: bytes
     models: frozenset[str]
     """Names that it needs: of an expert, of a mixture, or of all experts of a set."""
-
-
-class ResidentRouter(RequestRouter):
-    """Prefers the replicas that lack the fewest of the models that a request names."""
-
-    def initialize_state(self, **_: Any) -> None:
-        """Begin without knowledge."""
-        self._asked: dict[ReplicaID, dict[str, float]] = defaultdict(dict)
-
-    async def choose_replicas(
-        self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
-    ) -> list[list[RunningReplica]]:
-        """Return replicas in groups, best first; of a group Ray takes the one with the shortest queue."""
-        wanted = _wanted(pending_request)
-        groups: dict[tuple[int, int], list[RunningReplica]] = defaultdict(list)
-        for replica in candidate_replicas:
-            resident = self._resident(replica)
-            # An expert that nobody has goes where fewest are.
-            missing = len(wanted - resident)
-            groups[missing, len(resident) if missing else 0].append(replica)
-        return [groups[key] for key in sorted(groups)]
-
-    def _resident(self, replica: RunningReplica) -> set[str]:
-        since = time.monotonic() - RECENT_SECONDS
-        recent = self._asked[replica.replica_id]
-        for name in [name for name, at in recent.items() if at < since]:
-            del recent[name]
-        return {*replica.routing_stats.get("resident", ()), *recent}
-
-    def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any) -> None:
-        """Remember what a replica is about to load, before it tells."""
-        del result
-        self._asked[replica_id].update(dict.fromkeys(_wanted(pending_request), time.monotonic()))
-
-
-def _wanted(pending: PendingRequest | None) -> frozenset[str]:
-    forwarded = pending.args[0] if pending is not None and pending.args else None
-    return forwarded.models if isinstance(forwarded, Forwarded) else frozenset()
 
 
 class Replica:
