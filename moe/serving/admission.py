@@ -5,6 +5,7 @@ abort (Sheng et al. 2023, arXiv:2311.03285, section 5.4) drops those whose first
 anyway, and serves the newest first while more requests arrive than fit a batch.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -49,21 +50,26 @@ class Admission:
     settings: AdmissionSettings = field(default_factory=AdmissionSettings)
     served: dict[str, float] = field(default_factory=dict)
     """Tokens granted to each tenant with requests, counted from the least served one when it came."""
+    _requests: Counter[str] = field(default_factory=Counter)
     _arrivals: int = 0
     _arrivals_a_step: float = 0.0
 
     def arrived(self, waiting: Waiting) -> None:
         """Take note of a new request."""
         self._arrivals += 1
+        self._requests[waiting.tenant] += 1
         self.served.setdefault(waiting.tenant, min(self.served.values(), default=0.0))
 
     def admitted(self, waiting: Waiting) -> None:
         """Take note that a request is let in."""
         self.served[waiting.tenant] = self.served.get(waiting.tenant, 0.0) + waiting.cost
 
-    def forget(self, tenants: set[str]) -> None:
-        """Keep counters of tenants with requests only, so that being away earns no credit."""
-        self.served = {tenant: tokens for tenant, tokens in self.served.items() if tenant in tenants}
+    def left(self, waiting: Waiting) -> None:
+        """Take note that a request ended; a tenant without any is forgotten: being away earns no credit."""
+        self._requests[waiting.tenant] -= 1
+        if self._requests[waiting.tenant] <= 0:
+            del self._requests[waiting.tenant]
+            self.served.pop(waiting.tenant, None)
 
     def step(self) -> None:
         """A step of the engine begins: average the arrivals between steps, as S-LoRA does."""

@@ -31,6 +31,9 @@ from .shared_cache import SharedCache
 
 logger = logging.getLogger(__name__)
 
+MOST_FAILURES = 10
+"""Batches that may fail one after the other before the loop stops."""
+
 
 @dataclass(frozen=True)
 class LoopHooks:
@@ -142,7 +145,7 @@ class ServingLoop(ContinuousBatchingManager):
         super().__init__(cast(Any, model), greedy, config)
         self.output_router = EventRouter(requests, hooks.ended)
         self._requests, self._hooks = requests, hooks
-        self._ran_batch = False
+        self._ran_batch, self._failures = False, 0
 
     def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
         """Keep the attention that the serving model brought."""
@@ -197,7 +200,9 @@ class ServingLoop(ContinuousBatchingManager):
     def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:
         self._ran_batch = False
         try:
-            return super()._generation_loop_body(batch_processor, bootstrapping)
+            goes_on = super()._generation_loop_body(batch_processor, bootstrapping)
+            self._failures = 0
+            return goes_on
         # Whatever went wrong, a server goes on with the requests that it did not happen to.
         except Exception as error:
             if self._ran_batch:
@@ -206,7 +211,11 @@ class ServingLoop(ContinuousBatchingManager):
             else:
                 logger.exception("no batch could be prepared; all requests end")
                 batch_processor.fail_all_requests(error)
-            return True
+            self._failures += 1
+            if self._failures < MOST_FAILURES:
+                return True
+            # What fails every time, such as a lost device, will not mend itself.
+            raise
 
     def _generation_step(self) -> None:
         self._ran_batch = True

@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import logging
 import queue
 import threading
 import time
@@ -26,8 +27,11 @@ from .requests import BusyError, EngineState, FinishReason, GenerationRequest, I
 from .running_requests import EngineTicket, RunningRequest
 from .sampling import Sampling, choose, tokens_of
 from .served_mixture import ServedMixture
+from .served_weights import ServedWeights
 from .serving_model import ServingModel
 from .shared_cache import SharedCache
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,9 @@ class Engine:
         self._lock = threading.Lock()
         self._generated = self._aborted = 0
         self._cancelled: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._new_deadlines: queue.SimpleQueue[tuple[float, str]] = queue.SimpleQueue()
         self._deadlines: list[tuple[float, str]] = []
+        self._closed = False
         hooks = LoopHooks(self._before_batch, self._choose, self._ended, self._make_scheduler)
         config = ContinuousBatchingConfig(
             page_size=settings.page_tokens,
@@ -93,33 +99,36 @@ class Engine:
     def submit(self, request: GenerationRequest) -> EngineTicket:
         """Queue a request, as `ServingEngine.submit` says."""
         check_request(request, self.model)
-        if not self._loop.is_running():
-            raise BusyError("The engine has stopped and takes no more requests; start the server again.")
-        with self._lock:
-            if (
-                self._scheduler is None
-                or len(self._requests) - self._scheduler.running >= self.settings.max_queue
-            ):
-                raise BusyError(
-                    f"{self.settings.max_queue:,} requests are waiting already, which is the most that "
-                    "may; try again later."
-                )
-            served = self.catalog.resolve(request.model)
-            try:
+        # Outside of the lock, since it may read a router.
+        served = self.catalog.resolve(request.model)
+        try:
+            if isinstance(served, ServedMixture):
+                self.model.check(served)
+            with self._lock:
+                self._check_open()
                 return self._queue(request, served)
-            except BaseException:
-                self.catalog.release(served)
-                raise
+        except BaseException:
+            self.catalog.release(served)
+            raise
+
+    def _check_open(self) -> None:
+        if self._closed or not self._loop.is_running():
+            raise BusyError("The engine has stopped and takes no more requests; start the server again.")
+        if len(self._requests) - self._scheduler.running >= self.settings.max_queue:
+            raise BusyError(
+                f"{self.settings.max_queue:,} requests are waiting already, which is the most that may; try "
+                "again later."
+            )
 
     def _queue(self, request: GenerationRequest, served: Served) -> EngineTicket:
-        if isinstance(served, ServedMixture):
-            self.model.check(served)
         request_id = f"request-{next(self._ids)}"
         end_tokens = (
             frozenset() if request.ignore_eos else frozenset(self._end_tokens() | set(request.stop_token_ids))
         )
         cost = len(request.prompt_ids) + request.max_new_tokens
-        waiting = Waiting(request_id, request.tenant, time.perf_counter(), cost, tuple(served.experts))
+        waiting = Waiting(
+            request_id, request.tenant, time.perf_counter(), cost, tuple(dict.fromkeys(served.experts))
+        )
         self._check_room(waiting)
         one = RunningRequest(
             request_id,
@@ -141,7 +150,7 @@ class Engine:
             )
         )
         if request.deadline_seconds is not None:
-            heapq.heappush(self._deadlines, (waiting.arrived + request.deadline_seconds, request_id))
+            self._new_deadlines.put((waiting.arrived + request.deadline_seconds, request_id))
         return one.ticket
 
     def _cancel(self, request_id: str) -> None:
@@ -151,7 +160,7 @@ class Engine:
     def _check_room(self, waiting: Waiting) -> None:
         scheduler = self._scheduler
         pool, cache = scheduler.pool, scheduler.cache
-        experts = sum(scheduler.sectors_of_expert(key) for key in set(waiting.experts))
+        experts = sum(scheduler.sectors_of_expert(key) for key in waiting.experts)
         needed = experts + cache.sectors_for(waiting.cost)
         if needed > pool.capacity:
             raise InvalidRequestError(
@@ -185,10 +194,13 @@ class Engine:
 
     def close(self) -> None:
         """Stop; requests that still run end as cancelled."""
-        for one in list(self._requests.values()):
-            one.finish("cancelled", "The server stops.")
+        with self._lock:
+            self._closed = True
         self._loop.stop(hard_stop=True)
         self._scheduler.loading.close()
+        for one in list(self._requests.values()):
+            one.finish("cancelled", "The server stops.")
+            self._forget(one.request_id)
 
     def _end_tokens(self) -> set[int]:
         end = self.model.generation_config.eos_token_id
@@ -232,9 +244,7 @@ class Engine:
             except queue.Empty:
                 break
         now = time.perf_counter()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, request_id = heapq.heappop(self._deadlines)
-            self._give_up(request_id, "deadline", "The answer was not complete at the request's deadline.")
+        self._give_up_late(now)
         scheduler = self._scheduler
         scheduler.admission.step()
         for waiting in scheduler.admission.too_late(scheduler.waiting_in_order(), now):
@@ -242,11 +252,25 @@ class Engine:
             busy = "The server is too busy to answer in time; try again later."
             self._give_up(waiting.request_id, "aborted", busy)
 
+    def _give_up_late(self, now: float) -> None:
+        """End requests whose deadline has come, and forget the deadlines of those that ended before."""
+        while not self._new_deadlines.empty():
+            heapq.heappush(self._deadlines, self._new_deadlines.get())
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, request_id = heapq.heappop(self._deadlines)
+            self._give_up(request_id, "deadline", "The answer was not complete at the request's deadline.")
+        if len(self._deadlines) > 2 * len(self._requests) + 100:
+            self._deadlines = [one for one in self._deadlines if one[1] in self._requests]
+            heapq.heapify(self._deadlines)
+
     def _choose(self, logits: Tensor, requests: list[RunningRequest], numbers: list[int]) -> Tensor:
         choices = choose(logits, [one.sampling for one in requests])
         for one, choice, number in zip(requests, choices, numbers, strict=True):
             if not choice.finite:
                 self._quarantine(one)
+                continue
+            if choice.problem is not None:
+                self._give_up(one.request_id, "failed", choice.problem)
                 continue
             self._generated += 1
             one.token(
@@ -269,10 +293,15 @@ class Engine:
 
     def _quarantine(self, one: RunningRequest) -> None:
         """Find out which expert of a request made numbers that are not finite, and end the request."""
-        keys: list[Hashable] = list(one.served.experts)
-        wrong = self._scheduler.pool.not_finite(keys) or (keys if len(keys) == 1 else [])
+        keys: list[Hashable] = list(one.waiting.experts)
+        # One expert as it is, so it is the cause; with other weights the request may be.
+        alone = isinstance(one.served, ServedWeights) and list(one.served.weights) == [1.0]
+        wrong = self._scheduler.pool.not_finite(keys) or (keys if alone else [])
         for key in wrong:
-            self.catalog.quarantine(key, "its answer was not a finite number")
+            try:
+                self.catalog.quarantine(key, "its answer was not a finite number")
+            except Exception:
+                logger.exception("expert %s could not be put into quarantine", key)
         named = ", ".join(map(str, wrong or keys)) or "the base"
         cause = named if len(wrong) == 1 or not keys else f"one of {named}"
         message = f"The model made numbers that are not finite; the cause is {cause}."
@@ -294,8 +323,11 @@ class Engine:
     def _forget(self, request_id: str) -> None:
         """Let go of all that a request holds."""
         self._scheduler.let_go(request_id)
-        one = self._requests.pop(request_id, None)
-        if one is not None:
+        if (one := self._requests.pop(request_id, None)) is None:
+            return
+        self._scheduler.admission.left(one.waiting)
+        try:
             self.catalog.release(one.served)
-            waiting = {other.waiting.tenant for other in self._requests.values()}
-            self._scheduler.admission.forget(waiting)
+        # What the disk does must not end the requests of a whole batch.
+        except Exception:
+            logger.exception("the experts of %s could not be released", request_id)

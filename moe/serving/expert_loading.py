@@ -30,9 +30,9 @@ class ExpertLoading:
         self._futures: dict[Hashable, Future[Packed]] = {}
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="expert-loading")
 
-    def want(self, key: Hashable) -> None:
-        """Start reading an expert, unless enough are on their way."""
-        if key not in self._futures and len(self._futures) < self._ahead:
+    def want(self, key: Hashable, *, at_once: bool = False) -> None:
+        """Start reading an expert, unless enough are on their way and it is not wanted at once."""
+        if key not in self._futures and (at_once or len(self._futures) < self._ahead):
             future = self._threads.submit(self._read, key)
             self._futures[key] = future
             future.add_done_callback(lambda _: self._ready())

@@ -52,6 +52,8 @@ class ExpertPool:
         counts: Loads and evictions so far.
         resident: Least recently used first.
         version: Changes with every load and eviction.
+        sectors_used: Sectors that hold experts.
+        sectors_pinned: Those of experts that running requests use.
         capacity: Sectors for experts, keys and values together.
         table: Physical page of each logical page of a slice.
         zero_row: A slice of zeros in the table.
@@ -65,7 +67,7 @@ class ExpertPool:
         self.pages = memory[:usable].view(-1, layout.page)
         self.pages_of_sector = cache.bytes_per_sector // (layout.page * cache.dtype.itemsize)
         self.counts = PoolCounts()
-        self.version = 0
+        self.version = self.sectors_used = self.sectors_pinned = 0
         self.resident: OrderedDict[Key, Resident] = OrderedDict()
         zeros = cache.pool.free_sectors.pop()
         self.capacity = cache.pool.num_free_sectors
@@ -81,14 +83,9 @@ class ExpertPool:
         return -(-pages // self.pages_of_sector)
 
     @property
-    def sectors_used(self) -> int:
-        """Sectors that hold experts."""
-        return sum(len(one.sectors) for one in self.resident.values())
-
-    @property
     def evictable_sectors(self) -> int:
         """Sectors of experts that no running request uses."""
-        return sum(len(one.sectors) for one in self.resident.values() if not one.users)
+        return self.sectors_used - self.sectors_pinned
 
     def load(self, key: Key, modules: Sequence[str], packed: Tensor) -> bool:
         """Bring an expert to the device; False if there is no room, even after evicting idle experts.
@@ -101,33 +98,50 @@ class ExpertPool:
         needed = -(-packed.shape[0] * packed.shape[1] // self.pages_of_sector)
         if not self.make_room(needed):
             return False
+        adapted = frozenset(self.layout.index_of[name] for name in modules)
         sectors = [self._cache.pool.free_sectors.pop() for _ in range(needed)]
+        rows = self._take_rows(len(packed))
+        try:
+            self._write(modules, packed, sectors, rows)
+        except BaseException:
+            self._cache.pool.free_sectors.extend(sectors)
+            self._free_rows.extend(rows)
+            raise
+        self.resident[key] = Resident(rows, adapted, sectors, needed * self._cache.bytes_per_sector)
+        self.sectors_used += needed
+        self.counts.loads += 1
+        self.version += 1
+        return True
+
+    def _write(self, modules: Sequence[str], packed: Tensor, sectors: list[int], rows: list[int]) -> None:
         starts = torch.tensor(sectors) * self.pages_of_sector
         physical = (starts[:, None] + torch.arange(self.pages_of_sector)).flatten()
         physical = physical[: packed.shape[0] * packed.shape[1]].view(packed.shape[:2])
         device = self.pages.device
         source = packed.to(device=device, dtype=self.pages.dtype, non_blocking=True)
         self.pages.index_copy_(0, physical.flatten().to(device), source.flatten(0, 1))
-        rows = self._take_rows(len(packed))
         logical = self.layout.pages_of(modules)
         for row, its_pages in zip(rows, physical, strict=True):
             self.table[row].fill_(self._zero_page)
             self.table[row, logical.to(device)] = its_pages.to(device=device, dtype=torch.int32)
-        size = needed * self._cache.bytes_per_sector
-        adapted = frozenset(self.layout.index_of[name] for name in modules)
-        self.resident[key] = Resident(rows, adapted, sectors, size)
-        self.counts.loads += 1
-        self.version += 1
-        return True
+        if device.type == "cuda":
+            # Batches run on a stream of their own, which must not read pages before they are written.
+            torch.cuda.current_stream(device).synchronize()
 
     def use(self, key: Key) -> None:
         """A request that uses the expert starts."""
-        self.resident[key].users += 1
+        one = self.resident[key]
+        if not one.users:
+            self.sectors_pinned += len(one.sectors)
+        one.users += 1
         self.resident.move_to_end(key)
 
     def leave(self, key: Key) -> None:
         """A request that used the expert has ended."""
-        self.resident[key].users -= 1
+        one = self.resident[key]
+        one.users -= 1
+        if not one.users:
+            self.sectors_pinned -= len(one.sectors)
 
     def make_room(self, sectors: int) -> bool:
         """Evict idle experts until so many sectors are free; whether that was enough."""
@@ -145,6 +159,7 @@ class ExpertPool:
     def evict(self, key: Key) -> None:
         """Take an idle expert from the device."""
         one = self.resident.pop(key)
+        self.sectors_used -= len(one.sectors)
         self._cache.pool.free_sectors.extend(one.sectors)
         self._free_rows.extend(one.slices)
         self.counts.evictions += 1

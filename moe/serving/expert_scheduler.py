@@ -1,20 +1,22 @@
 """transformers' scheduler, which lets requests in only when cache and experts have room for all of them."""
 
+import logging
 import time
 from collections.abc import Callable, Hashable
+from contextlib import ExitStack
 from functools import lru_cache, partial
-from typing import Any
 
 from transformers.generation.continuous_batching.requests import RequestState
 from transformers.generation.continuous_batching.scheduler import FIFOScheduler
 
-from ...experts.errors import FinLoraError
 from .admission import Admission, Waiting
 from .catalog import ModelCatalog
 from .expert_loading import ExpertLoading
 from .expert_pool import ExpertPool
 from .running_requests import RunningRequest
 from .shared_cache import SharedCache
+
+logger = logging.getLogger(__name__)
 
 LOOK_AHEAD = 32
 """Waiting requests for which experts are read ahead."""
@@ -107,6 +109,7 @@ class ExpertScheduler(FIFOScheduler):
 
     def _get_waiting_candidates(self) -> list[RequestState]:
         waiting = self.waiting_in_order()
+        self.loading.keep_only({key for one in waiting for key in one.experts})
         if waiting:
             self._let_in(waiting)
         return [
@@ -117,27 +120,23 @@ class ExpertScheduler(FIFOScheduler):
 
     def _let_in(self, waiting: list[Waiting]) -> None:
         seats = self.max_requests_per_batch - self._admitted
-        if seats <= 0:
-            return
         resident = self.pool.resident
         ordered = self.admission.order(waiting, time.perf_counter(), seats, resident.__contains__)
-        for one in ordered[: max(LOOK_AHEAD, seats)]:
+        for place, one in enumerate(ordered[: max(LOOK_AHEAD, seats)]):
             for key in one.experts:
                 if key not in resident:
-                    self.loading.want(key)
+                    self.loading.want(key, at_once=place == 0)
         for one in ordered:
             if seats == 0 or not self._fits(one):
                 break
             if self._bring_experts(one):
                 self._admit(one)
                 seats -= 1
-        self.loading.keep_only({key for one in waiting for key in one.experts})
 
     def _fits(self, one: Waiting) -> bool:
         """Whether answer and experts fit beside all that was let in, once idle experts are gone."""
         pool = self.pool
-        pinned = pool.sectors_used - pool.evictable_sectors
-        return pinned + self._set_aside + self.sectors_for(one) <= pool.capacity
+        return pool.sectors_pinned + self._set_aside + self.sectors_for(one) <= pool.capacity
 
     def sectors_for(self, one: Waiting) -> int:
         """Sectors that a request takes beyond the experts that others hold already."""
@@ -156,24 +155,25 @@ class ExpertScheduler(FIFOScheduler):
         if not all(map(self.loading.is_read, missing)):
             return False
         # Pinned one by one, so that loading the next does not evict an earlier one of the same request.
-        pinned: list[Hashable] = []
-        for key in sorted(one.experts, key=lambda key: key in missing):
-            if key in missing and not self._load(one, key):
-                for other in pinned:
-                    self.pool.leave(other)
-                return False
-            self.pool.use(key)
-            pinned.append(key)
-        self.hits += not missing
+        with ExitStack() as pinned:
+            for key in sorted(one.experts, key=lambda key: key in missing):
+                if key in missing and not self._load(one, key):
+                    return False
+                self.pool.use(key)
+                pinned.callback(self.pool.leave, key)
+            pinned.pop_all()
+        self.hits += bool(one.experts) and not missing
         return True
 
-    def _load(self, one: Waiting, key: Any) -> bool:
+    def _load(self, one: Waiting, key: Hashable) -> bool:
         try:
             modules, packed = self.loading.take(key)
-        except (FinLoraError, OSError, ValueError) as error:
+            return self.pool.load(key, modules, packed)
+        # Whatever is wrong with an expert, it is the request's that wants it and nobody else's.
+        except Exception as error:
+            logger.warning("expert %s could not be loaded", key, exc_info=True)
             self._failed(one.request_id, error)
             return False
-        return self.pool.load(key, modules, packed)
 
     def _admit(self, waiting: Waiting) -> None:
         one = self._requests[waiting.request_id]

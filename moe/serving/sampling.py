@@ -1,5 +1,6 @@
 """The next token of each request of a batch, each by its own settings and its own random numbers."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ...experts.errors import FinLoraError
 from .requests import GenerationRequest
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -35,6 +39,8 @@ class Choice:
     top_logprobs: dict[int, float] = field(default_factory=dict)
     finite: bool = True
     """False if the model's numbers were not; the token means nothing then."""
+    problem: str | None = None
+    """One sentence where no token could be chosen; the token means nothing then."""
 
 
 def choose(logits: Float[Tensor, "row vocabulary"], samplings: Sequence[Sampling]) -> list[Choice]:
@@ -53,8 +59,17 @@ def choose(logits: Float[Tensor, "row vocabulary"], samplings: Sequence[Sampling
         if not is_finite or plain:
             choices.append(Choice(token, finite=is_finite))
         else:
-            choices.append(_choose_one(logits[row], sampling))
+            choices.append(_choose_or_explain(logits[row], sampling))
     return choices
+
+
+def _choose_or_explain(logits: Float[Tensor, " vocabulary"], sampling: Sampling) -> Choice:
+    """Choose a token; whatever a grammar of the user's does harms no other request of the batch."""
+    try:
+        return _choose_one(logits, sampling)
+    except Exception as error:
+        logger.info("no token could be chosen", exc_info=True)
+        return Choice(0, problem=f"No next token could be chosen: {error}.")
 
 
 def _choose_one(logits: Float[Tensor, " vocabulary"], sampling: Sampling) -> Choice:
@@ -62,9 +77,12 @@ def _choose_one(logits: Float[Tensor, " vocabulary"], sampling: Sampling) -> Cho
     if request.constraint is not None:
         allowed = request.constraint.allowed().to(logits.device)
         logits = logits.masked_fill(~allowed[: len(logits)], -math.inf)
+        if not bool(allowed.any()):
+            raise FinLoraError("the grammar allows none")
     token = int(logits.argmax())
     if request.temperature > 0:
-        token = _draw(logits / request.temperature, sampling)
+        # The largest is 0, so that no temperature makes numbers that are not finite of the likeliest tokens.
+        token = _draw((logits - logits.max()) / request.temperature, sampling)
     if request.constraint is not None:
         request.constraint.accept(token)
     if request.top_logprobs is None:

@@ -41,6 +41,11 @@ class ServedMixture:
                 "served in batches; serve one with an X-LoRA or a constant router, or answer with "
                 "`finlora generate`."
             )
+        if self.mode.block is not None and not self.router.needs_hidden_states:
+            raise FinLoraError(
+                f"The router of {self.name} ({self.router.name}) reads no hidden states, so its mode can "
+                f"only be exact, not {self.mode.name}; save the mixture so."
+            )
         if self.mode.carries_scalings:
             raise FinLoraError(
                 f"The mixture {self.name} is in mode {self.mode.name}, which carries scalings from token to "
@@ -52,11 +57,6 @@ class ServedMixture:
         """Whether the base has to run first, with keys and values of its own."""
         return self.router.needs_hidden_states and self.mode.keeps_scaling_pass
 
-    @property
-    def first_block(self) -> int:
-        """Experts act in this decoder block and later ones; 0 if it does not wait for any block."""
-        return self.mode.block or 0
-
     def scalings(
         self,
         hidden: Float[Tensor, "1 token d_model"] | None,
@@ -66,7 +66,7 @@ class ServedMixture:
         """Return the scalings of the new tokens of its requests.
 
         Args:
-            hidden: Of these tokens, after the scaling pass or before `first_block`; None if not needed.
+            hidden: Of these tokens, after the scaling pass or before the mode's block; None if not needed.
             batch: Of its requests only.
             attention: With what a router looks back, or None.
         """

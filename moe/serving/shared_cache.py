@@ -60,6 +60,10 @@ class SharedCache(PagedAttentionCache):
         """As the paged cache's, after evicting idle experts if that helps."""
         if super().can_store_request_tokens(state, request_len, dry_run):
             return True
-        if self.experts is None or not self.experts.make_room(self.sectors_for(request_len)):
+        wanted = sum(
+            one.needs_new_sectors(state.request_id, state.current_len(), request_len)
+            for one in self.cache_allocators.values()
+        )
+        if self.experts is None or not self.experts.make_room(wanted):
             return False
         return super().can_store_request_tokens(state, request_len, dry_run)

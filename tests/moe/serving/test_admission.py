@@ -49,7 +49,7 @@ def test_a_new_tenant_has_no_credit_for_the_time_before():
     admission.admitted(waiting("a", tenant="old", cost=1000))
     admission.arrived(waiting("b", tenant="new"))
     assert admission.served["new"] == 1000
-    admission.forget({"new"})
+    admission.left(waiting("a", tenant="old"))
     assert list(admission.served) == ["new"]
 
 

@@ -70,6 +70,68 @@ def test_a_constraint_decides_what_may_come(make_engine):
     assert all(token % 2 == 0 for token in tokens)
 
 
+class _Broken:
+    """A grammar that raises, or that allows nothing."""
+
+    def __init__(self, *, raises: bool):
+        self.raises = raises
+
+    def allowed(self) -> torch.Tensor:
+        """As `TokenConstraint.allowed`."""
+        if self.raises:
+            raise KeyError("no such rule")
+        return torch.zeros(259, dtype=torch.bool)
+
+    def accept(self, token: int) -> None:
+        """As `TokenConstraint.accept`."""
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_broken_grammar_ends_its_request_only(make_engine, raises, temperature):
+    engine = make_engine()
+    broken = engine.submit(request(PROMPT, constraint=_Broken(raises=raises), temperature=temperature))
+    other = engine.submit(request(PROMPT, "e0"))
+    tokens, end = read_all(broken)
+    assert (tokens, end.reason) == ([], "failed")
+    assert end.message.startswith("No next token could be chosen")
+    assert read_all(other)[1].reason == "length"
+
+
+def test_a_tiny_temperature_is_greedy_and_harms_nobody(make_engine):
+    engine = make_engine()
+    tickets = [engine.submit(request(PROMPT, temperature=value)) for value in (1e-40, 0.0)]
+    assert read_all(tickets[0])[0] == read_all(tickets[1])[0]
+
+
+def test_a_set_of_more_experts_than_run_at_once_is_served(make_engine):
+    engine = make_engine(max_requests=2)
+    everything = {f"e{i}": 0.1 for i in range(8)}
+    assert read_all(engine.submit(request(PROMPT, everything)))[1].reason == "length"
+
+
+def test_experts_are_read_while_all_seats_are_taken(make_engine, catalog):
+    engine = make_engine(max_requests=1)
+    running = engine.submit(request(PROMPT, count=400))
+    waiting = engine.submit(request(PROMPT, "e3", count=2))
+    loading = engine._scheduler.loading
+    end = time.monotonic() + 30
+    while not loading.is_read("e3") and time.monotonic() < end:
+        time.sleep(0.01)
+    assert loading.is_read("e3")
+    assert engine.state().running == 1
+    running.cancel()
+    assert read_all(waiting)[1].reason == "length"
+    read_all(running)
+
+
+def test_deadlines_of_ended_requests_are_forgotten(make_engine):
+    engine = make_engine()
+    for _ in range(150):
+        read_all(engine.submit(request(PROMPT, count=1, deadline_seconds=1000.0)))
+    assert len(engine._deadlines) <= 110
+
+
 def test_end_tokens_end_an_answer(make_engine):
     engine = make_engine()
     (free, end) = read_all(engine.submit(request(PROMPT)))
