@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -27,6 +27,8 @@ def serve(
     memory_pages: int = 2048,
     max_requests: int = 64,
     max_queue: int = 1024,
+    policy: Literal["fcfs", "abort"] = "fcfs",
+    two_pass_mixtures: bool = True,
     ray: int | None = None,
 ) -> None:
     """Serve the base, experts and mixtures through OpenAI's API, with a page at /.
@@ -48,6 +50,9 @@ def serve(
         memory_pages: Pages of 16 tokens for keys, values and experts.
         max_requests: Most requests answered in one batch.
         max_queue: Most requests that wait; more are answered with 429.
+        policy: First come, first served; or S-LoRA's early abort, which drops requests whose first token
+            would come after more than 6 seconds.
+        two_pass_mixtures: Serve mixtures in mode exact; without, a token takes half the cache.
         ray: Number of replicas on Ray Serve, on the cluster of RAY_ADDRESS or on this machine; requests go to
             the replica that has their experts on its device. By default one server without Ray.
     """
@@ -56,6 +61,7 @@ def serve(
     except ModuleNotFoundError as error:
         raise FinLoraError(f"Serving needs {error.name}; pip install finlora[serving] brings it.") from error
     from ...router.loading import build_router
+    from ..serving.admission import AdmissionSettings
     from ..serving.engine import EngineSettings
     from ..serving.http.api_settings import ApiSettings
 
@@ -67,7 +73,13 @@ def serve(
         registry=registry,
         keys=keys,
         trust_base_name=trust_base_name,
-        engine=EngineSettings(memory_pages=memory_pages, max_requests=max_requests, max_queue=max_queue),
+        engine=EngineSettings(
+            memory_pages=memory_pages,
+            max_requests=max_requests,
+            max_queue=max_queue,
+            two_pass_mixtures=two_pass_mixtures,
+            admission=AdmissionSettings(policy=policy),
+        ),
         api=ApiSettings(expert_source=expert_source),
     )
     if ray is not None:

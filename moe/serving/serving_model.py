@@ -116,8 +116,8 @@ class ServingModel(PreTrainedModel, GenerationMixin):
             )
         if mixture.router.context_width and not self.router_place:
             raise FinLoraError(
-                f"The router of {mixture.name} looks back, for which this server keeps no cache; start "
-                "it with --looking-back."
+                f"The router of {mixture.name} looks back, for which this engine keeps no cache; build "
+                "it with looking_back."
             )
 
     def prepare(
