@@ -33,8 +33,7 @@ def serve(
 ) -> None:
     """Serve the base, experts and mixtures through OpenAI's API, with a page at /.
 
-    All are answered in shared batches. A request names the base, an expert, a mixture, or weights of experts
-    such as {"finer": 0.7, "xbrl_value": 0.3}. What was registered before is served again.
+    All share batches. What was registered before is served again. Requests may also name weights of experts.
 
     Args:
         mixtures: Folders of mixtures, each served under its folder's name.
@@ -53,40 +52,52 @@ def serve(
         policy: First come, first served; or S-LoRA's early abort, which drops requests whose first token
             would come after more than 6 seconds.
         two_pass_mixtures: Serve mixtures in mode exact; without, a token takes half the cache.
-        ray: Number of replicas on Ray Serve, on the cluster of RAY_ADDRESS or on this machine; requests go to
-            the replica that has their experts on its device. By default one server without Ray.
+        ray: Number of replicas on Ray Serve, each request going to one that has its experts on the device.
     """
-    try:
-        from ..serving.http.server import ServerPlan, listen, open_app, register
-    except ModuleNotFoundError as error:
-        raise FinLoraError(f"Serving needs {error.name}; pip install finlora[serving] brings it.") from error
-    from ...router.loading import build_router
-    from ..serving.admission import AdmissionSettings
-    from ..serving.engine import EngineSettings
-    from ..serving.http.api_settings import ApiSettings
-
     named, mixed = _named(_expert_folders(experts)), _named(mixtures)
     of_base = _base_of([*mixed.values(), *named.values()])
-    plan = ServerPlan(
+    plan = _plan(
+        expert_source,
+        (memory_pages, max_requests, max_queue),
         base=base or of_base[0],
         quantization=quantization or of_base[1],
         registry=registry,
         keys=keys,
         trust_base_name=trust_base_name,
-        engine=EngineSettings(
-            memory_pages=memory_pages,
-            max_requests=max_requests,
-            max_queue=max_queue,
-            two_pass_mixtures=two_pass_mixtures,
-            admission=AdmissionSettings(policy=policy),
-        ),
-        api=ApiSettings(expert_source=expert_source),
     )
+    _start(plan, named, mixed, ray=ray, host=host, port=port)
+
+
+def _plan(expert_source: Path | None, sizes: tuple[int, int, int], **fields: Any) -> "ServerPlan":
+    try:
+        from ..serving.http.server import ServerPlan
+    except ModuleNotFoundError as error:
+        raise FinLoraError(f"Serving needs {error.name}; pip install finlora[serving] brings it.") from error
+    from ..serving.engine import EngineSettings
+    from ..serving.http.api_settings import ApiSettings
+
+    pages, requests, queue = sizes
+    engine = EngineSettings(memory_pages=pages, max_requests=requests, max_queue=queue)
+    return ServerPlan(engine=engine, api=ApiSettings(expert_source=expert_source), **fields)
+
+
+def _start(
+    plan: "ServerPlan",
+    experts: Mapping[str, Path],
+    mixtures: Mapping[str, Path],
+    *,
+    ray: int | None,
+    host: str,
+    port: int,
+) -> None:
+    from ...router.loading import build_router
+    from ..serving.http.server import listen, open_app, register
+
     if ray is not None:
-        register(plan, build_router, experts=named, mixtures=mixed)
+        register(plan, build_router, experts=experts, mixtures=mixtures)
         _serve_on_ray(plan, ray, host, port)
         return
-    with open_app(plan, build_router, experts=named, mixtures=mixed) as app:
+    with open_app(plan, build_router, experts=experts, mixtures=mixtures) as app:
         listen(app, host=host, port=port)
 
 
