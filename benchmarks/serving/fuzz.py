@@ -6,11 +6,15 @@ Passes if no answer has a status of 500 or more, each comes within a minute, and
 afterwards. Needs schemathesis.
 """
 
+import itertools
 import json
 import random
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,8 +34,14 @@ from .soak import settle
 
 ANSWER_SECONDS = 60.0
 """An answer that takes longer counts as none."""
-HAND_MADE = 0.5
+HAND_MADE = 0.7
 """Share of hand-made requests."""
+DEADLINE_SECONDS = 2.0
+"""Set in schemathesis' requests for answers, which may ask for tens of thousands of tokens and get them."""
+CLIENTS = 8
+"""Requests at once."""
+CASES_AT_ONCE = 400
+"""Requests that are made before they are sent."""
 SERVER_ERROR = 500
 
 
@@ -84,14 +94,15 @@ class Fuzzer:
         self.server, self.report = server, FuzzReport(seed)
         self.http = httpx.Client(base_url=server.url, timeout=ANSWER_SECONDS)
         self.counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
     def note(self, kind: str, status: int | str, seconds: float, about: Any) -> None:
-        """Count an answer."""
-        self.counts[f"{kind} {status}"] += 1
-        self.report.statuses = dict(self.counts)
-        self.report.slowest_seconds = max(self.report.slowest_seconds, seconds)
-        if not isinstance(status, int) or status >= SERVER_ERROR:
-            self.report.faults.append({"kind": kind, "status": status, "request": about})
+        """Count an answer; safe in any thread."""
+        with self._lock:
+            self.counts[f"{kind} {status}"] += 1
+            self.report.slowest_seconds = max(self.report.slowest_seconds, seconds)
+            if not isinstance(status, int) or status >= SERVER_ERROR:
+                self.report.faults.append({"kind": kind, "status": status, "request": about})
 
     def send(self, odd: OddRequest) -> None:
         """Send a hand-made request."""
@@ -99,31 +110,27 @@ class Fuzzer:
         try:
             answer = self.http.request(odd.method, odd.path, content=odd.body, headers=odd.headers)
             status: int | str = answer.status_code
+        except httpx.LocalProtocolError:
+            # What no client can send does not count.
+            return
         except httpx.HTTPError as error:
             status = type(error).__name__
         self.note(f"hand-made {odd.kind}", status, time.monotonic() - start, odd.shown())
 
-    def schemathesis(self, count: int) -> None:
-        """Send what schemathesis makes: requests that fit the document, and such that do not, in equal parts.
-
-        Raises:
-            FinLoraError: If schemathesis is not installed.
-        """
-        sent = 0
-        for kind, case in generated_cases(self.server.url, self.report.seed):
-            start = time.monotonic()
-            try:
-                status: int | str = case.call(timeout=ANSWER_SECONDS).status_code
-            except Exception as error:
-                # Headers that no client can send are not the server's fault.
-                if isinstance(error, ValueError | UnicodeError) or "header" in str(error).lower():
-                    continue
-                status = type(error).__name__
-            about = {"method": case.method, "path": case.formatted_path, "body": repr(case.body)[:2000]}
-            self.note(f"schemathesis {kind}", status, time.monotonic() - start, about)
-            sent += 1
-            if sent == count:
-                return
+    def send_case(self, kind: str, case: Any) -> None:
+        """Send a request that schemathesis made."""
+        if isinstance(case.body, dict) and "completions" in case.path:
+            case.body.setdefault("finlora_deadline_seconds", DEADLINE_SECONDS)
+        start = time.monotonic()
+        try:
+            status: int | str = case.call(timeout=ANSWER_SECONDS).status_code
+        except (ValueError, UnicodeError):
+            # What no client can send does not count.
+            return
+        except Exception as error:
+            status = type(error).__name__
+        about = {"method": case.method, "path": case.formatted_path, "body": repr(case.body)[:2000]}
+        self.note(f"schemathesis {kind}", status, time.monotonic() - start, about)
 
     def broken(self) -> None:
         """Send bytes that are no HTTP; any answer below 500 or a closed connection is right."""
@@ -133,60 +140,83 @@ class Fuzzer:
             self.note(f"bytes {kind}", status if status is not None else 0, time.monotonic() - start, kind)
 
 
-def generated_cases(url: str, seed: int, batch: int = 50) -> Iterator[tuple[str, Any]]:
+def generated_cases(url: str, seed: int, batch: int = 40) -> Iterator[tuple[str, Any]]:
     """Yield schemathesis' requests for all operations in turn, without end: kind, and case.
 
     Raises:
         FinLoraError: If schemathesis is not installed.
     """
     try:
-        import hypothesis
-        import hypothesis.errors
         import schemathesis
+        from hypothesis.errors import Unsatisfiable
         from schemathesis.core.result import Ok
     except ImportError as error:
         raise FinLoraError("Fuzzing needs schemathesis: pip install schemathesis.") from error
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
-    number = 0
-    while True:
+    for number in itertools.count(seed):
         for operation in operations:
             for mode in schemathesis.GenerationMode:
-                cases: list[Any] = []
-
-                @hypothesis.seed(seed + number)
-                @hypothesis.settings(
-                    max_examples=batch,
-                    database=None,
-                    deadline=None,
-                    phases=[hypothesis.Phase.generate],
-                    suppress_health_check=[one for one in hypothesis.HealthCheck],  # pyright: ignore
-                )
-                @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
-                def collect(case: Any, cases: list[Any] = cases) -> None:
-                    cases.append(case)
-
-                number += 1
-                try:
-                    collect()
-                except hypothesis.errors.HypothesisException:
-                    # A route without parameters cannot be asked wrongly.
-                    continue
-                for case in cases:
-                    yield mode.value, case
+                # A route without parameters cannot be asked wrongly.
+                with suppress(Unsatisfiable):
+                    cases = _draw(operation.as_strategy(generation_mode=mode), number, batch)
+                    yield from ((mode.value, case) for case in cases)
 
 
-def fuzz(server: ServerProcess, *, requests: int, seed: int) -> FuzzReport:
-    """Fuzz a running server."""
+def _draw(strategy: Any, seed: int, count: int) -> list[Any]:
+    """Draw cases as a hypothesis test would, with its own way to vary them."""
+    import hypothesis
+
+    cases: list[Any] = []
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(strategy)
+    def collect(case: Any) -> None:
+        cases.append(case)
+
+    collect()
+    return cases
+
+
+def fuzz(
+    server: ServerProcess,
+    *,
+    requests: int,
+    seed: int,
+    progress: Callable[[FuzzReport], None] = lambda _: None,
+) -> FuzzReport:
+    """Fuzz a running server.
+
+    Args:
+        server: Is asked.
+        requests: How many in all.
+        seed: Of everything random.
+        progress: Told what was found so far, now and then.
+    """
     fuzzer = Fuzzer(server, seed)
     before = plain_answer(server)
     generator = random.Random(seed)
-    hand_made = int(requests * HAND_MADE)
-    for odd in odd_requests(generator, hand_made):
-        fuzzer.send(odd)
-    fuzzer.broken()
-    fuzzer.schemathesis(requests - fuzzer.report.requests)
     report = fuzzer.report
+    fuzzer.broken()
+    hand_made = odd_requests(generator, int(requests * HAND_MADE))
+    cases = generated_cases(server.url, seed)
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        while some := list(itertools.islice(hand_made, CASES_AT_ONCE)):
+            list(threads.map(fuzzer.send, some))
+            report.statuses = dict(fuzzer.counts)
+            progress(report)
+        while (missing := requests - report.requests) > 0:
+            made = list(itertools.islice(cases, min(missing, CASES_AT_ONCE)))
+            list(threads.map(fuzzer.send_case, *zip(*made, strict=True)))
+            report.statuses = dict(fuzzer.counts)
+            progress(report)
     report.engine = settle(server)
     report.same_answer = plain_answer(server) == before
     return report
@@ -213,7 +243,12 @@ def main(out: Path, requests: int = 10_000, seed: int = 0) -> None:
     make_random_experts(load_base("embedded", "none"), experts, 4, ranks=(4, 8))
     port = free_port()
     with ServerProcess(serve_command(out / "registry", experts, port), port, out / "server.log") as server:
-        report = fuzz(server, requests=requests, seed=seed)
+
+        def write(found: FuzzReport) -> None:
+            write_text(out / "fuzz.jsonl", json_lines([asdict(found)]))
+            print(f"{found.requests:,} requests, {len(found.faults)} faults", flush=True)
+
+        report = fuzz(server, requests=requests, seed=seed, progress=write)
     write_text(out / "fuzz.jsonl", json_lines([asdict(report)]))
     write_text(out / "fuzz.md", report.markdown())
     print(report.markdown())

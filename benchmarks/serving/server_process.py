@@ -1,6 +1,5 @@
 """`finlora serve` as a process of its own, for tests that treat it as its users do."""
 
-import signal
 import socket
 import subprocess
 import sys
@@ -63,7 +62,7 @@ class ServerProcess:
     def _stop(self) -> None:
         process = self._process
         if process is not None and process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             try:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:

@@ -26,7 +26,7 @@ class ServingPlan:
     experts: tuple[int, ...] = (1, 5, 100, 1000)
     """Numbers of registered experts."""
     peft_experts: tuple[int, ...] = (5, 1000)
-    """Those of them at which PEFT is asked the same."""
+    """Those of them at which PEFT is asked the same; may be none."""
     rank: int = 8
     """Rank of every expert."""
     rate: float = 40.0
@@ -66,7 +66,8 @@ class ServingPlan:
         """Reject plans that measure nothing."""
         for name, value in vars(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
-            if not numbers or any(not isinstance(one, str) and one <= 0 for one in numbers):
+            empty = not numbers and name != "peft_experts"
+            if empty or any(not isinstance(one, str) and one <= 0 for one in numbers):
                 raise FinLoraError(f"plan.{name.replace('_', '-')} needs numbers above 0, got {value}.")
         if missing := sorted(set(self.peft_experts) - set(self.experts)):
             raise FinLoraError(
