@@ -175,7 +175,7 @@ def _draw(strategy: Any, seed: int, count: int) -> list[Any]:
         database=None,
         deadline=None,
         phases=[hypothesis.Phase.generate],
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=list(hypothesis.HealthCheck),  # pyright: ignore[reportArgumentType]
     )
     @hypothesis.given(strategy)
     def collect(case: Any) -> None:
