@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -58,7 +58,13 @@ def serve(
     of_base = _base_of([*mixed.values(), *named.values()])
     plan = _plan(
         expert_source,
-        (memory_pages, max_requests, max_queue),
+        policy,
+        engine={
+            "memory_pages": memory_pages,
+            "max_requests": max_requests,
+            "max_queue": max_queue,
+            "two_pass_mixtures": two_pass_mixtures,
+        },
         base=base or of_base[0],
         quantization=quantization or of_base[1],
         registry=registry,
@@ -68,17 +74,19 @@ def serve(
     _start(plan, named, mixed, ray=ray, host=host, port=port)
 
 
-def _plan(expert_source: Path | None, sizes: tuple[int, int, int], **fields: Any) -> "ServerPlan":
+def _plan(
+    expert_source: Path | None, policy: Literal["fcfs", "abort"], engine: dict[str, Any], **fields: Any
+) -> "ServerPlan":
     try:
         from ..serving.http.server import ServerPlan
     except ModuleNotFoundError as error:
         raise FinLoraError(f"Serving needs {error.name}; pip install finlora[serving] brings it.") from error
+    from ..serving.admission import AdmissionSettings
     from ..serving.engine import EngineSettings
     from ..serving.http.api_settings import ApiSettings
 
-    pages, requests, queue = sizes
-    engine = EngineSettings(memory_pages=pages, max_requests=requests, max_queue=queue)
-    return ServerPlan(engine=engine, api=ApiSettings(expert_source=expert_source), **fields)
+    sizes = EngineSettings(admission=AdmissionSettings(policy=policy), **engine)
+    return ServerPlan(engine=sizes, api=ApiSettings(expert_source=expert_source), **fields)
 
 
 def _start(
