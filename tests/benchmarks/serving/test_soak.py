@@ -18,7 +18,7 @@ def report(sizes: list[int], **changes) -> SoakReport:
     """A soak with these sizes of the server, a minute apart."""
     memory = [(60.0 * i, size) for i, size in enumerate(sizes)]
     values = {"actions": {}, "unexpected": [], "files": [9] * len(sizes), "engine": IDLE} | changes
-    found = SoakReport(minutes=len(sizes), memory=memory, **values)
+    found = SoakReport(minutes=float(len(sizes)), memory=memory, **values)
     found.judge(alive=True)
     return found
 
