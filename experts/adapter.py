@@ -159,7 +159,8 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
             )
         raise FinLoraError(f"{folder} has no {WEIGHTS_FILE}.")
     try:
-        tensors = load_file(file)
+        # Read, not mapped: safetensors 0.8 never frees a few bytes for every tensor that it maps.
+        tensors = load_file(file, backend="pread")
     except (SafetensorError, OSError) as error:
         raise FinLoraError(f"{file} is truncated or no safetensors file; copy it again ({error}).") from error
     if not any(".lora_A." in key for key in tensors):

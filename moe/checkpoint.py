@@ -191,7 +191,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise FinLoraError(f"{file.parent} has no {file.name}; copy the folder again, or save it again.")
     try:
-        return load_file(file)
+        # Read, not mapped: safetensors 0.8 never frees a few bytes for every tensor that it maps.
+        return load_file(file, backend="pread")
     except (SafetensorError, OSError) as error:
         raise FinLoraError(f"{file} is truncated or no safetensors file; copy it again ({error}).") from error
 
