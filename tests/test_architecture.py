@@ -23,7 +23,7 @@ OPTIONAL_LIBRARIES = {
     *("fastapi", "llguidance", "prometheus_client", "pydantic", "starlette", "uvicorn"),
     *("hypothesis", "schemathesis"),
     *("arelle", "edgar", "httpx", "ipywidgets", "lm_eval", "nevergrad", "ray", "wandb"),
-    *("cryptography", "dp_accounting", "ezkl", "flwr", "onnx", "onnxscript", "opacus", "py_ecc"),
+    *("cryptography", "dp_accounting", "ezkl", "flwr", "onnx", "opacus", "py_ecc"),
 }
 """Libraries that a plain installation lacks, so they may be imported where they are used."""
 
