@@ -14,6 +14,9 @@ from .requests import GenerationRequest
 
 logger = logging.getLogger(__name__)
 
+LEAST_TEMPERATURE = 1e-6
+"""Below it a request is greedy in any case, and 32 bits could not hold the temperature."""
+
 
 @dataclass
 class Sampling:
@@ -82,7 +85,7 @@ def _choose_one(logits: Float[Tensor, " vocabulary"], sampling: Sampling) -> Cho
     token = int(logits.argmax())
     if request.temperature > 0:
         # The largest is 0, so that no temperature makes numbers that are not finite of the likeliest tokens.
-        token = _draw((logits - logits.max()) / request.temperature, sampling)
+        token = _draw((logits - logits.max()) / max(request.temperature, LEAST_TEMPERATURE), sampling)
     if request.constraint is not None:
         request.constraint.accept(token)
     if request.top_logprobs is None:

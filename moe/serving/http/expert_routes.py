@@ -6,7 +6,6 @@ of its two files. Nothing else is read, and only the registry writes.
 
 import asyncio
 import base64
-import binascii
 import json
 import tempfile
 from collections.abc import Iterator
@@ -162,7 +161,7 @@ class ExpertRoutes:
             return
         try:
             weights = base64.b64decode(body.adapter_model or "", validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise ApiError(
                 400, f"The field adapter_model is not base64: {error}.", parameter="adapter_model"
             ) from error

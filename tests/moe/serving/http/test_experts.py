@@ -82,6 +82,7 @@ def test_what_is_no_expert_for_this_base_is_refused(api, folders, tmp_path):
         ("name", {"name": "base"}),
         ("name", {"name": "a\u0000b"}),
         ("adapter_model", {"adapter_model": "%%%"}),
+        ("adapter_model", {"adapter_model": "é"}),
         ("adapter_model", {"adapter_model": ""}),
         ("adapter_model", {"adapter_model": base64.b64encode(weights[:-100]).decode()}),
         ("adapter_model", {"adapter_model": base64.b64encode(b"\x80\x04pickle").decode()}),
