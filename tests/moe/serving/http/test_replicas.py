@@ -70,7 +70,17 @@ def ask(url: str, model: object, **changes: object) -> httpx.Response:
     return answer
 
 
+def wait_for_both(url: str) -> None:
+    """Ask models that nobody has until both replicas have answered; one may start later than the other."""
+    seen: set[str] = set()
+    deadline = time.monotonic() + BACK_SECONDS
+    while len(seen) < 2:
+        seen.add(ask(url, "base").headers["x-finlora-replica"])
+        assert time.monotonic() < deadline, seen
+
+
 def test_requests_go_where_their_experts_are(url, shared_url):
+    wait_for_both(url)
     models = ["e0", "e1", "mix", "base", {"e0": 0.5, "e2": 0.5}]
     for model in models:
         expected = ask(shared_url, model).json()["choices"]
