@@ -47,6 +47,8 @@ class EngineSettings:
     page_tokens: int = 16
     slice_width: int = 8
     """Ranks that experts are cut into."""
+    host_memory_mib: int = 1024
+    """MiB of host memory for experts that were used before; those used last stay."""
     max_queue: int = 1024
     """Requests that may wait; more are refused."""
     two_pass_mixtures: bool = True
@@ -213,7 +215,12 @@ class Engine:
         pool = cache.experts = ExpertPool(cache, layout)
         self.model.use_pool(pool)
         loading = ExpertLoading(
-            self.catalog, layout, pool.pages.dtype, ahead=self.settings.max_requests, ready=self._loop_wake_up
+            self.catalog,
+            layout,
+            pool.pages.dtype,
+            ahead=self.settings.max_requests,
+            kept_bytes=self.settings.host_memory_mib * 2**20,
+            ready=self._loop_wake_up,
         )
         self._scheduler = ExpertScheduler(
             cache,

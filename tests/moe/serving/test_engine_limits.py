@@ -196,6 +196,24 @@ def test_experts_take_turns_where_memory_is_short(make_engine, alone, make_promp
     _nothing_is_left(engine)
 
 
+@pytest.mark.parametrize(("host_memory_mib", "reads"), [(64, 8), (0, 16)])
+def test_experts_come_back_from_host_memory(make_engine, catalog, host_memory_mib, reads):
+    engine = make_engine(memory_pages=30, page_tokens=8, host_memory_mib=host_memory_mib)
+    read, keys = catalog.matrices, []
+
+    def matrices(key):
+        keys.append(key)
+        return read(key)
+
+    catalog.matrices = matrices
+    answers = []
+    for _ in range(2):
+        answers.append([read_all(engine.submit(request(PROMPT, f"e{i}")))[0] for i in range(8)])
+    assert answers[0] == answers[1]
+    assert engine.state().loads == 16
+    assert len(keys) == reads
+
+
 def test_a_long_answer_takes_back_what_idle_experts_hold(make_engine):
     engine = make_engine(memory_pages=40, page_tokens=8, max_requests=2)
     for i in range(8):
