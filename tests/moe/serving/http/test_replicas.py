@@ -1,5 +1,6 @@
 """Two replicas on Ray Serve answer as one server, and each expert stays with one of them."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -13,7 +14,9 @@ import httpx
 import pytest
 
 pytestmark = pytest.mark.skipif(
-    find_spec("ray") is None, reason="Ray is not installed: pip install ray[serve]"
+    find_spec("ray") is None or not os.environ.get("FINLORA_RAY_SERVE_TESTS"),
+    reason="starts Ray Serve with two servers, which takes minutes: pip install ray[serve], and set "
+    "FINLORA_RAY_SERVE_TESTS=1",
 )
 
 ASK = {
