@@ -47,18 +47,14 @@ def answer(
     limit = token_limit(model.config)
     too_long = [index for index, prompt in enumerate(prompts) if len(prompt) + room[index] > limit]
     # Longest first: memory runs out at once or never, and the time left is never underestimated.
-    order = sorted(
-        set(range(len(prompts))).difference(too_long), key=lambda i: (-len(prompts[i]), i)
-    )
+    order = sorted(set(range(len(prompts))).difference(too_long), key=lambda i: (-len(prompts[i]), i))
     texts = [""] * len(prompts)
     was_training = model.training
     model.eval()
     try:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            new_texts = _answer_batch(
-                model, tokenizer, [prompts[i] for i in batch], [room[i] for i in batch]
-            )
+            new_texts = _answer_batch(model, tokenizer, [prompts[i] for i in batch], [room[i] for i in batch])
             for index, text in zip(batch, new_texts, strict=True):
                 texts[index] = text
             if progress is not None:

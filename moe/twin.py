@@ -83,8 +83,7 @@ def _copy_module(module: nn.Module, name: str, adapted: Replacements) -> nn.Modu
         return adapted[name](module)
     prefix = f"{name}." if name else ""
     children = {
-        key: child and _copy_module(child, prefix + key, adapted)
-        for key, child in module._modules.items()
+        key: child and _copy_module(child, prefix + key, adapted) for key, child in module._modules.items()
     }
     unchanged = all(child is module._modules[key] for key, child in children.items())
     if unchanged and not isinstance(getattr(module, "layer_idx", None), int):

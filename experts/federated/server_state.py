@@ -60,6 +60,4 @@ def load_state(folder: Path) -> ServerState | None:
     for name, values in tensors.items():
         part, _, tensor = name.partition(":")
         parts[part][tensor] = values
-    return ServerState(
-        record["run"], record["round"], parts["adapter"], record["history"], parts["moments"]
-    )
+    return ServerState(record["run"], record["round"], parts["adapter"], record["history"], parts["moments"])
