@@ -24,6 +24,7 @@ from .http.api_error import ApiError
 from .http.api_parts import ApiParts
 from .http.server import ServerPlan, open_app
 from .mixture_check import RouterBuilder
+from .requests import BASE_MODEL
 from .resident_router import ResidentRouter
 
 STATS_SECONDS = 0.5
@@ -149,14 +150,17 @@ async def _bodies(messages: Any) -> AsyncIterator[bytes]:
 
 
 def named_models(body: bytes) -> frozenset[str]:
-    """Return which models a request's body names; none if it cannot be read, which a replica will explain."""
+    """Return which models a request's body names beside the base, which every replica has.
+
+    None if it cannot be read, which a replica will explain.
+    """
     try:
         model = json.loads(body)["model"]
         weights = json.loads(model) if isinstance(model, str) and model.lstrip().startswith("{") else model
     except (ValueError, KeyError, TypeError, RecursionError):
         return frozenset()
     if isinstance(weights, str):
-        return frozenset({weights})
+        return frozenset({weights} - {BASE_MODEL})
     return frozenset(weights) if isinstance(weights, Mapping) else frozenset()
 
 

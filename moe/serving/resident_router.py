@@ -4,6 +4,7 @@ Ray sends this module's code to other processes by value, where a class imported
 one; so it asks what is forwarded for its `models` instead of for its type.
 """
 
+import random
 import time
 from collections import defaultdict
 from typing import Any
@@ -24,7 +25,10 @@ class ResidentRouter(RequestRouter):
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """Return replicas in groups, best first; of a group Ray takes the one with the shortest queue."""
+        """Return replicas one by one, best first, equal ones in random order.
+
+        In one group Ray would stay with the replica whose queue it knows, and never try the other.
+        """
         wanted = _wanted(pending_request)
         groups: dict[tuple[int, int], list[RunningReplica]] = defaultdict(list)
         for replica in candidate_replicas:
@@ -32,7 +36,9 @@ class ResidentRouter(RequestRouter):
             # An expert that nobody has goes where fewest are.
             missing = len(wanted - resident)
             groups[missing, len(resident) if missing else 0].append(replica)
-        return [groups[key] for key in sorted(groups)]
+        for group in groups.values():
+            random.shuffle(group)
+        return [[replica] for key in sorted(groups) for replica in groups[key]]
 
     def _resident(self, replica: RunningReplica) -> set[str]:
         since = time.monotonic() - RECENT_SECONDS
