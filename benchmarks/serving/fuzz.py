@@ -25,11 +25,12 @@ import tyro
 from ...experts.atomic_write import write_text
 from ...experts.base_model import load_base
 from ...experts.errors import FinLoraError
+from ...experts.free_port import free_port
 from ..results import json_lines
 from .odd_requests import OddRequest, broken_connections, odd_requests
 from .random_experts import make_random_experts
 from .rude_clients import send_bytes
-from .server_process import ServerProcess, free_port, serve_command
+from .server_process import ServerProcess, serve_command
 from .soak import settle
 
 ANSWER_SECONDS = 60.0

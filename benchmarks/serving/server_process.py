@@ -1,6 +1,5 @@
 """`finlora serve` as a process of its own, for tests that treat it as its users do."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -105,10 +104,3 @@ def serve_command(registry: Path, experts: Path, port: int, *, base: str = "embe
     command = [sys.executable, "-m", "finlora.moe.cli", "serve", "--base", base, "--quantization", "none"]
     command += ["--registry", str(registry), "--experts", str(experts), "--expert-source", str(experts)]
     return [*command, "--port", str(port)]
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]

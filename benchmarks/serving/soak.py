@@ -21,10 +21,11 @@ import tyro
 
 from ...experts.atomic_write import write_text
 from ...experts.base_model import load_base
+from ...experts.free_port import free_port
 from ..results import json_lines
 from .random_experts import make_random_experts
 from .rude_clients import hang_up_mid_answer, hang_up_mid_request, killed_process
-from .server_process import ServerProcess, free_port, serve_command
+from .server_process import ServerProcess, serve_command
 
 FIRST_EXPERTS = 20
 """Registered before the clients start, and never removed."""

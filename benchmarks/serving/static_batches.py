@@ -4,10 +4,9 @@ It satisfies `ServingEngine`, so that a load test asks it exactly as it asks the
 several adapters stands in `peft_set_adapter` and `peft_mixed`.
 """
 
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from ...moe.serving.event_stream import EventStream
 from ...moe.serving.requests import (
     EngineState,
     FinishEvent,
@@ -26,7 +26,7 @@ from ...moe.serving.requests import (
 
 
 @dataclass(eq=False)
-class StaticTicket:
+class StaticTicket(EventStream):
     """One request of a static server."""
 
     request: GenerationRequest
@@ -35,7 +35,10 @@ class StaticTicket:
     first_token_seconds: float | None = None
     ended: bool = False
     cancelled: bool = False
-    _events: "queue.SimpleQueue[TokenEvent | FinishEvent]" = field(default_factory=queue.SimpleQueue)
+
+    def __post_init__(self) -> None:
+        """Begin without events."""
+        super().__init__()
 
     def token(self, token: int) -> None:
         """Hand on a token, if it is still wanted; the last one ends the request."""
@@ -44,7 +47,7 @@ class StaticTicket:
         if self.first_token_seconds is None:
             self.first_token_seconds = time.perf_counter() - self.arrived
         self.new_tokens += 1
-        self._events.put(TokenEvent(token_id=token))
+        self.put(TokenEvent(token_id=token))
         if self.cancelled:
             self.finish("cancelled")
         elif self.new_tokens == self.request.max_new_tokens:
@@ -55,7 +58,7 @@ class StaticTicket:
         if self.ended:
             return
         self.ended = True
-        self._events.put(
+        self.put(
             FinishEvent(
                 reason=reason,
                 message=message,
@@ -65,17 +68,6 @@ class StaticTicket:
                 model_version=str(self.request.model),
             )
         )
-
-    def events(self, timeout: float | None = None) -> Iterator[TokenEvent | FinishEvent]:
-        """Yield what happens, as `Ticket.events` says."""
-        while True:
-            try:
-                event = self._events.get(timeout=timeout)
-            except queue.Empty:
-                raise TimeoutError(f"no token within {timeout} seconds") from None
-            yield event
-            if isinstance(event, FinishEvent):
-                return
 
     def cancel(self) -> None:
         """Give the request up."""

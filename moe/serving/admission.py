@@ -6,7 +6,7 @@ anyway, and serves the newest first while more requests arrive than fit a batch.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -76,7 +76,7 @@ class Admission:
         self._arrivals_a_step = 0.7 * self._arrivals_a_step + 0.3 * self._arrivals
         self._arrivals = 0
 
-    def too_late(self, waiting: Sequence[Waiting], now: float) -> list[Waiting]:
+    def too_late(self, waiting: Iterable[Waiting], now: float) -> list[Waiting]:
         """Requests to drop, since their first token would come after the objective."""
         if self.settings.policy != "abort":
             return []

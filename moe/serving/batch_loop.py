@@ -1,6 +1,6 @@
 """transformers' continuous batching with our cache, scheduler and sampling in their places.
 
-Nothing of the loop, the paged cache or the batch tensors is written anew: four methods are overridden.
+Nothing of the loop, the paged cache or the batch tensors is written anew; a few methods are overridden.
 """
 
 import logging

@@ -220,7 +220,7 @@ class Engine:
             pool.pages.dtype,
             ahead=self.settings.max_requests,
             kept_bytes=self.settings.host_memory_mib * 2**20,
-            ready=self._loop_wake_up,
+            ready=self._loop.wake_up,
         )
         self._scheduler = ExpertScheduler(
             cache,
@@ -237,9 +237,6 @@ class Engine:
 
     def _cannot_read(self, request_id: str, error: Exception) -> None:
         self._give_up(request_id, "failed", f"An expert of this request cannot be read: {error}")
-
-    def _loop_wake_up(self) -> None:
-        self._loop.wake_up()
 
     # What follows runs in the loop's thread.
 

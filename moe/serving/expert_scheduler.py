@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack
 from functools import lru_cache, partial
 
@@ -102,13 +102,13 @@ class ExpertScheduler(FIFOScheduler):
         for key in one.waiting.experts:
             self.pool.leave(key)
 
-    def waiting_in_order(self) -> list[Waiting]:
-        """Queued requests that were not let in yet, in order of arrival."""
+    def waiting_in_order(self) -> Iterator[Waiting]:
+        """Yield queued requests that were not let in yet, in order of arrival."""
         waiting = (self._requests[request_id] for request_id in self.waiting_requests_order)
-        return [one.waiting for one in waiting if not one.admitted]
+        return (one.waiting for one in waiting if not one.admitted)
 
     def _get_waiting_candidates(self) -> list[RequestState]:
-        waiting = self.waiting_in_order()
+        waiting = list(self.waiting_in_order())
         self.loading.keep_only({key for one in waiting for key in one.experts})
         if waiting:
             self._let_in(waiting)

@@ -15,7 +15,7 @@ from ..routing import ConstantRouter, Router
 from .expert_check import RegistryLimits, check_header, parse_json
 from .expert_intake import CheckedExpert
 from .near_names import check_name
-from .served_mixture import ServedMixture
+from .served_mixture import ServedMixture, refuse_carried_scalings
 
 LARGEST_SETTING = 2048
 """Of a router's whole numbers, but for sizes of its weights; a billion layers would never be built."""
@@ -83,11 +83,7 @@ def check_mixture(
         raise FinLoraError(f"The mixture {name} needs experts, each with a name of its own.")
     for called in experts:
         check_name(called)
-    if files.mode.carries_scalings:
-        raise FinLoraError(
-            f"The mixture {name} is in mode {files.mode.name}, which carries scalings from token to token "
-            "and is not served in batches; save it in mode exact or trunk."
-        )
+    refuse_carried_scalings(name, files.mode)
     if files.base_revision != base.revision:
         raise FinLoraError(
             f"The mixture {name} was saved on {files.base_name} of revision {files.base_revision}, served is "

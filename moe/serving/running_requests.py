@@ -1,39 +1,24 @@
 """One request on its way through the engine, and the ticket by which its sender follows it."""
 
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .admission import Waiting
+from .event_stream import EventStream
 from .plan_builder import Served
 from .requests import FinishEvent, FinishReason, GenerationRequest, TokenEvent
 from .sampling import Sampling
 
 
-class EngineTicket:
+class EngineTicket(EventStream):
     """Hands events from the engine's thread to one reader."""
 
     def __init__(self, cancel: Callable[[], None]):
         """Call `cancel` when the reader gives up."""
-        self._events: queue.SimpleQueue[TokenEvent | FinishEvent] = queue.SimpleQueue()
+        super().__init__()
         self._cancel = cancel
-
-    def put(self, event: TokenEvent | FinishEvent) -> None:
-        """Add an event; for the engine."""
-        self._events.put(event)
-
-    def events(self, timeout: float | None = None) -> Iterator[TokenEvent | FinishEvent]:
-        """Yield what happens, as `Ticket.events` says."""
-        while True:
-            try:
-                event = self._events.get(timeout=timeout)
-            except queue.Empty:
-                raise TimeoutError(f"no token within {timeout} seconds") from None
-            yield event
-            if isinstance(event, FinishEvent):
-                return
 
     def cancel(self) -> None:
         """Give the request up."""
@@ -70,11 +55,11 @@ class RunningRequest:
         self.last_token = event.token_id
         self.ticket.put(event)
 
-    def finish(self, reason: FinishReason, message: str = "") -> bool:
-        """Hand on the end, once; whether this was the first call."""
+    def finish(self, reason: FinishReason, message: str = "") -> None:
+        """Hand on the end, once."""
         with self._lock:
             if self.ended:
-                return False
+                return
             self.ended = True
         self.ticket.put(
             FinishEvent(
@@ -86,4 +71,3 @@ class RunningRequest:
                 model_version=self.version,
             )
         )
-        return True

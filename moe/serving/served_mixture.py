@@ -46,11 +46,7 @@ class ServedMixture:
                 f"The router of {self.name} ({self.router.name}) reads no hidden states, so its mode can "
                 f"only be exact, not {self.mode.name}; save the mixture so."
             )
-        if self.mode.carries_scalings:
-            raise FinLoraError(
-                f"The mixture {self.name} is in mode {self.mode.name}, which carries scalings from token to "
-                "token and is not served in batches; save it in mode exact or trunk."
-            )
+        refuse_carried_scalings(self.name, self.mode)
 
     @property
     def needs_scaling_pass(self) -> bool:
@@ -77,6 +73,19 @@ class ServedMixture:
             hidden = normalize(hidden)
         attend = None if attention is None else _attend(attention, batch)
         return self.router(hidden, attend)[0].expand(count, -1, -1)
+
+
+def refuse_carried_scalings(name: str, mode: Mode) -> None:
+    """Check that a mixture's tokens do not need scalings of earlier ones.
+
+    Raises:
+        FinLoraError: If they do.
+    """
+    if mode.carries_scalings:
+        raise FinLoraError(
+            f"The mixture {name} is in mode {mode.name}, which carries scalings from token to token and is "
+            "not served in batches; save it in mode exact or trunk."
+        )
 
 
 def router_attention(config: PreTrainedConfig, mixture: ServedMixture, place: int) -> RouterAttention | None:

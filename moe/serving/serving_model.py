@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
+from transformers.generation.continuous_batching.utils import find_head_dim, find_num_key_value_heads
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from ...experts.base_model import Base
@@ -79,6 +80,7 @@ class ServingModel(PreTrainedModel, GenerationMixin):
         self._served: Sequence[Served] = ()
         self._lengths: tuple[Sequence[int], Sequence[int]] = ((), ())
         self._batch: PackedBatch | None = None
+        self._of_mixture: dict[ServedMixture, list[int]] = {}
         self.last_scalings: dict[int, Tensor] = {}
         layers = {
             name: partial(PooledLinear, context=self.context, index=index)
@@ -95,9 +97,8 @@ class ServingModel(PreTrainedModel, GenerationMixin):
     def lay_out(self, width: int) -> SliceLayout:
         """How experts lie in this model's cache pages, in slices of `width` ranks."""
         config = self.config.get_text_config(decoder=True)
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return SliceLayout(self.linears, page=heads * head_dim, width=width)
+        page = find_num_key_value_heads(config) * find_head_dim(config)
+        return SliceLayout(self.linears, page=page, width=width)
 
     def use_pool(self, pool: ExpertPool) -> None:
         """Take experts from this pool."""
@@ -136,13 +137,14 @@ class ServingModel(PreTrainedModel, GenerationMixin):
         """Run one packed batch that `prepare` described; arguments are those of continuous batching."""
         batch = PackedBatch(kwargs, *self._lengths)
         self._batch, self.last_scalings = batch, {}
+        self._of_mixture = self._requests_of_mixtures()
         self._route_before(batch)
         try:
             return self.twin(**batch.model_inputs(), logits_to_keep=logits_to_keep)
         finally:
             self.context.plan, self._batch = None, None
 
-    def _mixtures(self) -> dict[ServedMixture, list[int]]:
+    def _requests_of_mixtures(self) -> dict[ServedMixture, list[int]]:
         """Requests of each mixture in the batch."""
         requests: dict[ServedMixture, list[int]] = {}
         for number, one in enumerate(self._served):
@@ -152,18 +154,16 @@ class ServingModel(PreTrainedModel, GenerationMixin):
 
     def _route_before(self, batch: PackedBatch) -> None:
         """Answer all routers that do not read a hidden state of the coming pass, and plan it."""
-        mixtures = self._mixtures()
-        two_passes = {one: numbers for one, numbers in mixtures.items() if one.needs_scaling_pass}
-        requests = sorted(number for numbers in two_passes.values() for number in numbers)
-        hidden = None
-        if requests:
+        two_passes = {one: numbers for one, numbers in self._of_mixture.items() if one.needs_scaling_pass}
+        if two_passes:
+            requests = sorted(number for numbers in two_passes.values() for number in numbers)
             selected = batch.select(requests)
             hidden = self.base.base_model(**selected.model_inputs()).last_hidden_state
-        for mixture, numbers in mixtures.items():
-            if mixture in two_passes:
-                places = _tokens(batch.select(requests), [requests.index(one) for one in numbers])
-                self._route(mixture, numbers, cast(Tensor, hidden)[:, places])
-            elif not mixture.router.needs_hidden_states:
+            for mixture, numbers in two_passes.items():
+                places = _tokens(selected, [requests.index(one) for one in numbers])
+                self._route(mixture, numbers, hidden[:, places])
+        for mixture, numbers in self._of_mixture.items():
+            if not mixture.router.needs_hidden_states:
                 self._route(mixture, numbers, None)
         self._plan()
 
@@ -173,11 +173,7 @@ class ServingModel(PreTrainedModel, GenerationMixin):
         """Answer the routers that read the hidden states before this block, and plan the rest of the pass."""
         if self._batch is None:
             return
-        waiting = {
-            one: numbers
-            for one, numbers in self._mixtures().items()
-            if one.mode.block == block and one.router.needs_hidden_states
-        }
+        waiting = {one: numbers for one, numbers in self._of_mixture.items() if one.mode.block == block}
         hidden = args[0] if args else kwargs["hidden_states"]
         for mixture, numbers in waiting.items():
             self._route(mixture, numbers, hidden[:, _tokens(self._batch, numbers)])

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ...atomic_write import write_json
 from ...errors import FinLoraError
+from ...free_port import free_port
 from .bundle import CONNECTION, write_bundle, write_flower_home
 from .certificates import (
     AUTHORITY,
@@ -32,13 +33,6 @@ from .tasks import Endpoint
 START_SECONDS = 120.0
 """Longest wait for a process to listen."""
 HOST = "127.0.0.1"
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
 
 
 @dataclass

@@ -7,9 +7,10 @@ import pytest
 
 from finlora.benchmarks.serving.odd_requests import MAKERS, odd_requests
 from finlora.benchmarks.serving.random_experts import make_random_experts
-from finlora.benchmarks.serving.server_process import ServerProcess, free_port, serve_command
+from finlora.benchmarks.serving.server_process import ServerProcess, serve_command
 from finlora.benchmarks.serving.soak import Names, SoakReport, soak
 from finlora.experts.base_model import load_base
+from finlora.experts.free_port import free_port
 
 IDLE = {"queued": 0, "running": 0, "cache_pages": 0}
 

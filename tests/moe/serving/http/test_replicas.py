@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from finlora.experts.free_port import free_port
 
 pytestmark = pytest.mark.skipif(
     find_spec("ray") is None or not os.environ.get("FINLORA_RAY_SERVE_TESTS"),
@@ -28,12 +29,6 @@ ASK = {
 BACK_SECONDS = 120.0
 START_SECONDS = 900.0
 INTERRUPTED = 130
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
