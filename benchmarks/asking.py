@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -21,13 +22,19 @@ def reworded(context: str) -> str:
     Raises:
         FinLoraError: The question's instruction is unknown.
     """
-    instruction = _instruction_of(context)
-    if instruction is None:
-        raise FinLoraError(
-            f"No rewording is known for a prompt that begins with {context[:60]!r}; add one to "
-            "benchmarks/instructions.py, or leave the protocol reworded out."
-        )
+    instruction = _known_instruction_of(context)
     return _with(instruction, instruction.reworded, context)
+
+
+def by_other_authors(context: str) -> str:
+    """The same question with its instruction in the words of one of several authors, as its text decides.
+
+    Raises:
+        FinLoraError: The question's instruction is unknown.
+    """
+    instruction = _known_instruction_of(context)
+    author = zlib.crc32(context.encode()) % len(instruction.by_others)
+    return _with(instruction, instruction.by_others[author], context)
 
 
 def in_training_wordings(examples: Sequence[Example]) -> list[Example]:
@@ -45,6 +52,16 @@ def in_training_wordings(examples: Sequence[Example]) -> list[Example]:
             example = replace(example, context=context)
         changed.append(example)
     return changed
+
+
+def _known_instruction_of(context: str) -> Instruction:
+    instruction = _instruction_of(context)
+    if instruction is None:
+        raise FinLoraError(
+            f"No rewording is known for a prompt that begins with {context[:60]!r}; add one to "
+            "benchmarks/instructions.py, or leave the protocols reworded and other_authors out."
+        )
+    return instruction
 
 
 def _instruction_of(context: str) -> Instruction | None:
@@ -68,6 +85,7 @@ def with_options_backwards(context: str) -> str:
 WAYS: dict[str, Callable[[str], str]] = {
     "": lambda context: context,
     "reworded": reworded,
+    "other_authors": by_other_authors,
     "label_order": with_options_backwards,
     "mixed_batches": lambda context: context,
 }

@@ -95,6 +95,13 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
             scope_of=lambda task, tasks: Scope(asking="reworded"),
         ),
         EvaluationProtocol(
+            name="other_authors",
+            title="Instructions by other authors",
+            explanation="The same questions with instructions as four other authors word them, who had seen "
+            "no other wording: an analyst, a polite user, a data engineer, a chat.",
+            scope_of=lambda task, tasks: Scope(asking="other_authors"),
+        ),
+        EvaluationProtocol(
             name="label_order",
             title="Options in reverse order",
             explanation="The same questions with the answers to choose from listed backwards; tasks without "

@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from finlora.benchmarks.asking import (
     WAYS,
+    by_other_authors,
     in_training_wordings,
     reworded,
     with_examples,
@@ -51,6 +52,23 @@ def test_no_wording_of_the_protocol_is_trained(instruction):
     for other in INSTRUCTIONS:
         for wording in other.in_training:
             assert not asked & runs_of(words_of(wording), 3), wording
+
+
+@pytest.mark.parametrize("task", EMBEDDED.tasks)
+def test_all_other_authors_ask_and_leave_the_rest_as_it_is(task: str):
+    asked = EMBEDDED.examples(task, "test")[:60]
+    instruction = next(one for one in INSTRUCTIONS if re.search(one.pattern, asked[0].context))
+    beginnings = {wording.split(r"\1")[0][:12] for wording in instruction.by_others}
+    assert len(beginnings) == 4
+    seen = set()
+    for example in asked:
+        changed = by_other_authors(example.context)
+        assert changed == by_other_authors(example.context) != reworded(example.context)
+        seen |= {beginning for beginning in beginnings if beginning in changed}
+        for token in example.context.replace("\n", " ").split():
+            if token[0].isdigit() or "us-gaap:" in token:
+                assert token in changed
+    assert seen == beginnings
 
 
 @pytest.mark.parametrize("task", EMBEDDED.tasks)
