@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..experts.atomic_write import write_json
-from ..experts.base_model import EMBEDDED_BASE, QUANTIZATIONS, load_config
+from ..experts.base_model import EMBEDDED_BASE, QUANTIZATIONS, load_base, load_config
 from ..experts.errors import FinLoraError
 from ..experts.provenance import examples_sha256
 from ..experts.tasks import Example, get_task, write_examples
@@ -31,6 +31,7 @@ from .cells import read_cells
 from .comparison import Comparison
 from .costs import compute_costs, read_job_costs
 from .foreign_text import foreign_results
+from .given_experts import hash_given, install_given
 from .jobs import plan_jobs, plan_questions, readers_of_foreign_text, training_jobs
 from .layout import SPLITS, RunLayout
 from .methods.merges import LORAHUB
@@ -61,6 +62,7 @@ def benchmark(
     runs: Path = Path("runs"),
     workers: int | None = None,
     ray: str | None = None,
+    experts: Mapping[str, Path] | None = None,
 ) -> RunLayout:
     """Run a benchmark, or go on with it, and write its report.
 
@@ -79,6 +81,7 @@ def benchmark(
             scores do not depend on it.
         ray: Address of a Ray cluster that does the work instead, on as many GPUs or CPUs as it has or
             `workers` says; `local` starts one on this machine. See `ray_crew.py`.
+        experts: Task -> folder of an expert that is there already; the others are trained.
 
     Returns:
         The run's folder with `results.jsonl`, `report.html`, `report.md`, `results.svg` and `mixture`.
@@ -96,11 +99,14 @@ def benchmark(
         seed=seed,
         comparison=comparison or Comparison(),
         budget=budget or BUDGETS[suite],
+        experts=experts or {},
     )
     layout = RunLayout(runs / (name or suite))
     layout.folder.mkdir(parents=True, exist_ok=True)
     with _lock(layout):
         claim(layout.config, config)
+        if experts:
+            install_given(layout, experts, load_base(base, quantization))
         for (task, split), asked in examples.items():
             if not layout.examples(task, split).exists():
                 write_examples(layout.examples(task, split), asked)
@@ -200,6 +206,7 @@ def _resolve(
     seed: int,
     comparison: Comparison,
     budget: Budget,
+    experts: Mapping[str, Path],
 ) -> tuple[RunConfig, dict[tuple[str, str], list[Example]]]:
     if quantization not in QUANTIZATIONS:
         raise FinLoraError(f"No quantization {quantization!r}; choose one of {', '.join(QUANTIZATIONS)}.")
@@ -211,6 +218,10 @@ def _resolve(
         raise FinLoraError("Give at least one router seed, each once.")
     if len({seed, *comparison.more_expert_seeds}) != 1 + len(comparison.more_expert_seeds):
         raise FinLoraError(f"Further expert seeds must differ from each other and from the seed {seed}.")
+    if experts and comparison.more_expert_seeds:
+        raise FinLoraError(
+            "Given experts have one seed; leave further expert seeds out, or train all experts."
+        )
     limits = {"train": budget.train_examples, "test": budget.test_examples}
     examples = {
         (task, split): sample_groups(suite.examples(task, split), limits[split], seed)
@@ -244,6 +255,7 @@ def _resolve(
         resamples=RESAMPLES,
         budget=_to_compare(budget, comparison, base),
         data=data,
+        given_experts=hash_given(experts, tasks),
     )
     return config, examples
 

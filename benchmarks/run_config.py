@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -36,6 +36,7 @@ class RunConfig:
         resamples: Draws of the bootstrap.
         budget: How much is trained and asked, and with which settings.
         data: For every task its version and, by split, number and hash of its examples.
+        given_experts: Task -> SHA-256 of the weights of its expert, where it was given and not trained.
     """
 
     suite: str
@@ -49,10 +50,13 @@ class RunConfig:
     resamples: int
     budget: Budget
     data: Mapping[str, Mapping[str, Any]]
+    given_experts: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The configuration as JSON gives it back."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        values = json.loads(json.dumps(dataclasses.asdict(self)))
+        # Runs that train all experts keep the hash they had before experts could be given.
+        return values if self.given_experts else {k: v for k, v in values.items() if k != "given_experts"}
 
     @property
     def methods(self) -> dict[str, Method]:

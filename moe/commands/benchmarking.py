@@ -71,6 +71,8 @@ def benchmark(
     tasks: tuple[str, ...] = (),
     router_seeds: tuple[int, ...] = (0, 1, 2),
     seed: int = 0,
+    # tyro asks for the default itself; nothing here changes it.
+    experts: dict[str, Path] = {},  # noqa: B006
     comparison: Annotated[Comparison, tyro.conf.arg(name="")] = Comparison(),
     runs: Path = Path("runs"),
     workers: int | None = None,
@@ -89,6 +91,8 @@ def benchmark(
         tasks: Some of the suite's tasks; all by default.
         router_seeds: One X-LoRA router is trained for each of these seeds.
         seed: Seed of the experts, the samples and the bootstrap.
+        experts: Task and folder of each expert that you have already, trained on the same base: finer
+            my-finer sentiment my-sentiment. The others are trained.
         comparison: What is compared beside base, experts, average, multi-task adapter and X-LoRA.
         runs: Folder of all runs.
         workers: Processes that share the work; by default as many as cores and memory allow, one on a GPU.
@@ -109,6 +113,7 @@ def benchmark(
         tasks=tasks or None,
         router_seeds=router_seeds,
         seed=seed,
+        experts=experts,
         comparison=comparison,
         runs=runs,
         workers=workers,
