@@ -3,7 +3,8 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from itertools import product
+from typing import Literal, cast, get_args
 
 from ...experts.federated.settings import AdapterKind, FederatedSettings
 
@@ -20,6 +21,9 @@ LOCAL_ADAM: frozenset[AdapterKind] = frozenset({"product", "fedsa"})
 
 SERVER_RATES: dict[AdapterKind, float] = {"ffa": 5e-3, "fedit": 3.5e-3, "alternating": 5e-3, "core": 3e-2}
 """Step sizes of Adam on the server, chosen on validation questions."""
+
+PRIVATE_SERVER_RATES: dict[AdapterKind, float] = {**SERVER_RATES, "ffa": 1e-2, "core": 4e-2}
+"""The same with privacy, where steps are fewer."""
 
 
 @dataclass(frozen=True)
@@ -70,43 +74,44 @@ class FederatedPlan:
     """Without privacy: rounds of one step."""
     batch_size: int = 8
     """Without privacy: records of a bank's step."""
-    private_rounds: int = 40
+    private_rounds: int = 20
+    """With privacy: few and large steps, since the noise of a step hardly grows with its batch."""
+    private_batch_size: int = 72
     """With privacy."""
-    private_batch_size: int = 36
-    """With privacy: larger, since the noise of a step does not depend on it."""
     clip: float = 1.0
     """Longest gradient of a record, or without privacy of a batch."""
 
     def cells(self) -> Iterator[Cell]:
-        """Yield all trainings: by seed, within it without privacy first, then with less and less epsilon."""
-        first, arms = self.alphas[0], get_args(Arm)
-        finite = [epsilon for epsilon in self.epsilons if math.isfinite(epsilon)]
-        for seed in self.seeds:
-            yield from (Cell(arm, first, math.inf, seed) for arm in arms)
-            if finite:
-                yield from (Cell(arm, first, finite[0], seed) for arm in ("core", "ffa", "central", "local"))
-                yield from (Cell("core", first, finite[0], seed, times) for times in self.more_records)
-            yield from (
-                Cell(arm, alpha, math.inf, seed) for alpha in self.alphas[1:] for arm in ("ffa", "local")
-            )
-        for seed in self.seeds:
-            yield from (Cell("core", first, epsilon, seed) for epsilon in finite[1:])
-        for seed in self.seeds:
-            for epsilon in finite:
-                done = {"core"} if epsilon != finite[0] else {"core", "ffa", "central", "local"}
-                yield from (Cell(arm, first, epsilon, seed) for arm in arms if arm not in done)
+        """Yield all trainings, the most telling ones first, each kind with all its seeds."""
+        first, infinite = self.alphas[0], (math.inf,)
+        finite = tuple(epsilon for epsilon in self.epsilons if math.isfinite(epsilon))
+        kinds = [
+            *product(("central", "local", "ffa", "core"), (first,), infinite, (1.0,)),
+            *product(("core", "central", "local"), (first,), finite[:1], (1.0,)),
+            *product(("core",), (first,), finite[:1], self.more_records),
+            *product(("ffa", "local"), self.alphas[1:], infinite, (1.0,)),
+            *product(get_args(Arm), (first,), infinite, (1.0,)),
+            *product(("core",), (first,), finite, (1.0,)),
+            *product(("central", "local"), (first,), finite, (1.0,)),
+            *product(get_args(Arm), (first,), finite, (1.0,)),
+        ]
+        for arm, alpha, epsilon, times in dict.fromkeys(kinds):
+            yield from (Cell(cast(Arm, arm), alpha, epsilon, seed, times) for seed in self.seeds)
 
     def settings(self, cell: Cell) -> FederatedSettings:
         """Return how a cell is trained; a party that is alone is a federation of one bank."""
-        kind: AdapterKind = "ffa" if cell.arm in ("central", "local") else cell.arm  # pyright: ignore
-        banks = self.banks if cell.arm in FEDERATED_ARMS else 1
         private = math.isfinite(cell.epsilon)
+        # With privacy few values are best: noise grows with their number.
+        alone: AdapterKind = "core" if private else "ffa"
+        kind: AdapterKind = alone if cell.arm in ("central", "local") else cell.arm  # pyright: ignore
+        banks = self.banks if cell.arm in FEDERATED_ARMS else 1
         rounds, batch = (
             (self.private_rounds, self.private_batch_size) if private else (self.rounds, self.batch_size)
         )
         # As many records in a step as all banks together have.
         batch *= self.banks if cell.arm == "central" else 1
         local_steps = 4 if kind in LOCAL_ADAM else 1
+        rates = PRIVATE_SERVER_RATES if private else SERVER_RATES
         return FederatedSettings(
             adapter=kind,
             rank=self.rank,
@@ -116,7 +121,7 @@ class FederatedPlan:
             batch_size=batch,
             learning_rate=5e-3,
             server_optimizer="none" if kind in LOCAL_ADAM else "adam",
-            server_learning_rate=SERVER_RATES.get(kind, 5e-3),
+            server_learning_rate=rates.get(kind, 5e-3),
             seed=cell.seed,
             epsilon=cell.epsilon,
             clip=self.clip,
