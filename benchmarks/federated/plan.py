@@ -78,6 +78,12 @@ class FederatedPlan:
     """With privacy: few and large steps, since the noise of a step hardly grows with its batch."""
     private_batch_size: int = 72
     """With privacy."""
+    many_rounds: int = 40
+    """With privacy and more records than there are: noise matters less, so more steps pay."""
+    many_batch_size: int = 36
+    """The same, before it is multiplied."""
+    many_clip: float = 3.0
+    """The same; shorter ones silence the hard records, which have the longest gradients."""
     clip: float = 1.0
     """Longest gradient of a record, or without privacy of a batch."""
 
@@ -105,13 +111,14 @@ class FederatedPlan:
         alone: AdapterKind = "core" if private else "ffa"
         kind: AdapterKind = alone if cell.arm in ("central", "local") else cell.arm  # pyright: ignore
         banks = self.banks if cell.arm in FEDERATED_ARMS else 1
-        rounds, batch = (
-            (self.private_rounds, self.private_batch_size) if private else (self.rounds, self.batch_size)
-        )
+        rounds, batch, clip, rates = self.rounds, self.batch_size, self.clip, SERVER_RATES
+        if cell.more_records > 1:
+            rounds, batch, clip = self.many_rounds, self.many_batch_size, self.many_clip
+        elif private:
+            rounds, batch, rates = self.private_rounds, self.private_batch_size, PRIVATE_SERVER_RATES
         # As many records in a step as all banks together have.
         batch *= self.banks if cell.arm == "central" else 1
         local_steps = 4 if kind in LOCAL_ADAM else 1
-        rates = PRIVATE_SERVER_RATES if private else SERVER_RATES
         return FederatedSettings(
             adapter=kind,
             rank=self.rank,
@@ -124,7 +131,7 @@ class FederatedPlan:
             server_learning_rate=rates.get(kind, 5e-3),
             seed=cell.seed,
             epsilon=cell.epsilon,
-            clip=self.clip,
+            clip=clip,
             banks=banks,
             # A bank whose update points against all others sits a round out; the others go on.
             min_banks=max(1, banks - 2),
