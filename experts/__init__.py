@@ -2,3 +2,9 @@
 
 Imports none of the other FinLoRA packages.
 """
+
+import logging
+
+# When it is imported, bitsandbytes advises installing a kernel for processors with AVX512-BF16, which
+# `base_model` keeps switched off.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

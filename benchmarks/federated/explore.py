@@ -42,7 +42,9 @@ def noise_figure(plans: Mapping[str, Sequence[PrivacyPlan]]) -> go.Figure:
         x, y = [plan.epsilon for plan in same], [plan.noise_multiplier for plan in same]
         figure.add_trace(go.Scatter(x=x, y=y, name=title, mode="lines+markers", line={"color": colour}))
     figure.update_layout(**layout(340))
-    figure.update_xaxes(title="epsilon", type="log")
+    shown = sorted({plan.epsilon for same in plans.values() for plan in same})
+    # On a logarithmic axis plotly writes every digit between two powers of ten.
+    figure.update_xaxes(title="epsilon", type="log", tickvals=shown, ticktext=[f"{one:g}" for one in shown])
     figure.update_yaxes(title="noise / clipping norm", rangemode="tozero")
     return figure
 
