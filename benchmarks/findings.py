@@ -9,10 +9,10 @@ from .methods import Method
 from .protocols import PROTOCOLS
 from .results import IN_DISTRIBUTION, Result, ResultIndex
 from .scoring import COMPARED
-from .statistics import MACRO
+from .statistics import MACRO, Interval
 
 
-def with_interval(result: Result, unit: str = "", *, signed: bool = False) -> str:
+def with_interval(result: Result | Interval, unit: str = "", *, signed: bool = False) -> str:
     """A number with its interval as text, for example `91.2 (90.1 to 92.3)`."""
     form = "+.1f" if signed else ".1f"
     if result.low is None or result.high is None:

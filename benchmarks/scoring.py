@@ -27,6 +27,20 @@ def compute_results(
         resamples: Draws of the bootstrap.
         config_hash: Hash of the run's configuration, put into every record.
     """
+    bootstrap = make_bootstrap(cells, methods, seed=seed, resamples=resamples)
+    writer = _Writer(cells, methods, bootstrap, config_hash)
+    return [*writer.scores(), *writer.comparisons(), *writer.shares()]
+
+
+def make_bootstrap(cells: Cells, methods: Mapping[str, Method], *, seed: int, resamples: int) -> Bootstrap:
+    """The paired bootstrap over a protocol's questions, router seeds and expert seeds.
+
+    Args:
+        cells: What `read_cells` returned.
+        methods: The methods that are compared.
+        seed: Seed of the bootstrap.
+        resamples: Its draws.
+    """
     scores = {name: {task: cells.scores(name, task) for task in cells.tasks} for name in methods}
     rows = {
         _name_of_row(name, index): {task: array[index : index + 1] for task, array in scores[name].items()}
@@ -36,7 +50,7 @@ def compute_results(
     }
     first = next(iter(methods))
     groups = {task: clusters(cells.of(first, task)[0].predictions) for task in cells.tasks}
-    bootstrap = Bootstrap(
+    return Bootstrap(
         scores | rows,
         groups,
         resamples=resamples,
@@ -44,8 +58,6 @@ def compute_results(
         expert_seeds={name: _expert_seeds(cells.rows[name]) for name in methods},
         categories={task: get_task(task).category for task in cells.tasks},
     )
-    writer = _Writer(cells, methods, bootstrap, config_hash)
-    return [*writer.scores(), *writer.comparisons(), *writer.shares()]
 
 
 def _name_of_row(method: str, index: int) -> str:

@@ -48,6 +48,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "score": data.score,
     "benchmark": benchmarking.benchmark,
     "benchmark-check": benchmarking.benchmark_check,
+    "benchmark-pair": benchmarking.benchmark_pair,
     "replay": benchmarking.replay,
     "benchmark-speed": benchmarking.benchmark_speed,
     "benchmark-serving": serving_load.benchmark_serving,

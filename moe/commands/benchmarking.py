@@ -157,6 +157,27 @@ def replay(
     print(f"{fit:.1f} s to fit, {choosing:.1f} s to choose; written to {layout.choices(rule, seed, without)}")
 
 
+def benchmark_pair(
+    run: Annotated[Path, tyro.conf.arg(metavar="RUN")],
+    method: Annotated[str, tyro.conf.arg(metavar="METHOD")],
+    other: Annotated[str, tyro.conf.arg(metavar="OTHER")],
+    /,
+    protocol: str = "in_distribution",
+) -> None:
+    """Subtract any method of a finished benchmark from any other one, with intervals; changes nothing.
+
+    Args:
+        run: The run's folder, for example runs/demo.
+        method: Name of a method as in results.jsonl: xlora, oracle, multitask, expert:finer, ...
+        other: Name of the method to subtract.
+        protocol: How both were asked: in_distribution, reworded, ...
+    """
+    from ...benchmarks.layout import RunLayout
+    from ...benchmarks.pair import compare_pair
+
+    print(compare_pair(RunLayout(run), method, other, protocol).markdown())
+
+
 def benchmark_check(
     run: Annotated[Path, tyro.conf.arg(metavar="RUN")], /, cells: int = 3, seed: int = 0
 ) -> None:

@@ -17,7 +17,9 @@ import psutil
 import pytest
 
 from finlora.benchmarks.demo import describe
+from finlora.benchmarks.findings import with_interval
 from finlora.benchmarks.layout import RunLayout
+from finlora.benchmarks.pair import compare_pair
 from finlora.benchmarks.predictions import read_predictions
 from finlora.benchmarks.results import Result, ResultIndex, read_results
 from finlora.experts.base_model import load_base
@@ -74,6 +76,24 @@ def test_numbers_follow_from_the_stored_answers(unbroken: RunLayout):
     assert summary.n == 6
     assert summary.peak_bytes > 2**20
     assert summary.answer_tokens >= 6
+
+
+def test_any_two_methods_are_compared_as_the_report_compares(unbroken: RunLayout):
+    index = ResultIndex(read_results(unbroken.results))
+    rows = {row[0]: row for row in compare_pair(unbroken, "xlora", "multitask").rows}
+    for task in (*TASKS, "macro", "categories"):
+        stored = index.get("xlora", task, "difference:multitask")
+        assert rows[task][1] == with_interval(index.get("xlora", task))
+        assert rows[task][2] == with_interval(index.get("multitask", task))
+        assert rows[task][3] == with_interval(stored, signed=True)
+    turned = {row[0]: row for row in compare_pair(unbroken, "multitask", "xlora").rows}
+    for task, row in rows.items():
+        value, expected = float(turned[task][3].split()[0]), float(row[3].split()[0])
+        assert value == pytest.approx(-expected)
+    with pytest.raises(FinLoraError, match="no protocol 'reworded'; it has in_distribution"):
+        compare_pair(unbroken, "xlora", "oracle", "reworded")
+    with pytest.raises(FinLoraError, match=r"'ties' was not asked .* asked were base, "):
+        compare_pair(unbroken, "xlora", "ties")
 
 
 def test_the_multi_task_adapter_is_as_large_and_as_long_as_all_experts(unbroken: RunLayout):
