@@ -79,12 +79,15 @@ def choose_experts(
     rule_seed = config.seed if seed is None else seed
     answers = StoredAnswers.read(run, tasks, config.tasks)
     experts = workshop.tasks_in(scope)
+    chosen = _method(workshop, scope, method)
+    assert chosen.rule is not None
     selection = select(
         answers,
-        SELECTORS[method](lambda: workshop.base, rule_seed),
+        SELECTORS[chosen.rule](lambda: workshop.base, rule_seed),
         experts=experts,
         prompts=config.budget.router_examples,
         seed=rule_seed,
+        wordings=chosen.learns_wordings,
     )
     write_choices(run.choices(method, rule_seed), selection.choices)
     for task in tasks:

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from ..experts.encoding import encode_prompts
 from ..experts.errors import FinLoraError
 from ..experts.tasks import Example
+from .author_wordings import AUTHORS
 from .instructions import INSTRUCTIONS, Instruction
 
 
@@ -37,15 +38,21 @@ def by_other_authors(context: str) -> str:
     return _with(instruction, instruction.by_others[author], context)
 
 
-def in_training_wordings(examples: Sequence[Example]) -> list[Example]:
+def in_training_wordings(examples: Sequence[Example], *, authors: bool = False) -> list[Example]:
     """The same questions, of which each keeps its words or gets one of the wordings for training, in turn.
 
-    None of them is a wording of the protocol reworded. A question whose instruction is unknown stays.
+    None of them is a wording of a protocol. A question whose instruction is unknown stays.
+
+    Args:
+        examples: The questions.
+        authors: Whether the wordings of ten authors are among them.
     """
     changed = []
     for number, example in enumerate(examples):
         instruction = _instruction_of(example.context)
         wordings = () if instruction is None else instruction.in_training
+        if instruction is not None and authors:
+            wordings += AUTHORS[instruction.name]
         turn = number % (len(wordings) + 1)
         if instruction is not None and turn:
             context = _with(instruction, wordings[turn - 1], example.context).lstrip()

@@ -13,7 +13,7 @@ from ..router.settings import PhatgooseSettings, RouterTrainingSettings, XLoRASe
 from .comparison import Comparison
 from .methods import FURTHER, LAST_TRUNK, ROUTERS, XLORA
 from .methods.multitasks import CATEGORY, MULTITASK
-from .methods.routers import ADDED, RANDOM, TRUNK_WORDINGS, WORDINGS
+from .methods.routers import ADDED, RANDOM, TRUNK_AUTHORS, TRUNK_WORDINGS, WORDINGS
 from .protocols import IN_DISTRIBUTION, PROTOCOLS
 
 VARIANTS = (
@@ -42,6 +42,8 @@ class RouterPlan:
     """Steps on labels before its training, if other than the budget's."""
     wordings: bool = False
     """Whether it learns from questions with instructions in several wordings."""
+    authors: bool = False
+    """Whether those of ten authors are among them."""
     prompt_dropout: float = 0.0
     """Share of a prompt's tokens that it does not see in its steps on labels."""
 
@@ -178,6 +180,9 @@ def router_plans(router: XLoRASettings) -> dict[str, RouterPlan]:
         "xlora_token": RouterPlan(router=replace(router, context_width=0)),
         WORDINGS: RouterPlan(router=router, wordings=True, prompt_dropout=PROMPT_DROPOUT),
         TRUNK_WORDINGS: replace(trunk_plan(router, 0), wordings=True, prompt_dropout=PROMPT_DROPOUT),
+        TRUNK_AUTHORS: replace(
+            trunk_plan(router, 0), wordings=True, authors=True, prompt_dropout=PROMPT_DROPOUT
+        ),
         "xlora_top2": RouterPlan(router=replace(router, top_k=2, renormalize="sum")),
         "xlora_null": RouterPlan(router=replace(router, null_expert=True)),
         "xlora_shared": RouterPlan(router=replace(router, per_module=False)),
@@ -281,6 +286,8 @@ def budget_from_dict(values: Mapping[str, Any]) -> Budget:
             mode=Mode(**plan["mode"]),
             label_steps=plan["label_steps"],
             wordings=plan["wordings"],
+            # Runs from before there were any have no such key.
+            authors=plan.get("authors", False),
             prompt_dropout=plan["prompt_dropout"],
         )
         for name, plan in values["routers"].items()

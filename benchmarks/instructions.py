@@ -17,6 +17,7 @@ class Instruction:
     """The instruction of some prompts.
 
     Attributes:
+        name: Key of its wordings in `author_wordings.py`.
         pattern: Regular expression that finds it in a prompt.
         reworded: What the protocol reworded puts in its place; there the pattern's first group may recur.
         in_training: What training may put in its place, of which one leaves as much out as possible.
@@ -24,6 +25,7 @@ class Instruction:
             business user, a data engineer and a chat, in this order.
     """
 
+    name: str
     pattern: str
     reworded: str
     in_training: tuple[str, ...]
@@ -32,6 +34,7 @@ class Instruction:
 
 INSTRUCTIONS = (
     Instruction(
+        name="xbrl_tags",
         pattern=r"XBRL tag extraction\. Answer with the US GAAP tag only\.",
         reworded="Find the US GAAP tag that is asked for and give nothing else.",
         in_training=(
@@ -51,6 +54,7 @@ INSTRUCTIONS = (
         ),
     ),
     Instruction(
+        name="xbrl_value",
         pattern=r"XBRL value extraction\. Answer with the number only\.",
         reworded="Find the number that is asked for and give nothing else.",
         in_training=(
@@ -69,6 +73,7 @@ INSTRUCTIONS = (
         ),
     ),
     Instruction(
+        name="xbrl_formula",
         pattern=r"XBRL formula construction\. Answer with a formula of US GAAP tags only\.",
         reworded="Write the formula that is asked for with US GAAP tags and give nothing else.",
         in_training=(
@@ -88,6 +93,7 @@ INSTRUCTIONS = (
         ),
     ),
     Instruction(
+        name="xbrl_formula_calc",
         pattern=r"XBRL formula calculation\. Answer with a formula substituted with values only\.",
         reworded="Write the formula that is asked for with its values in place and give nothing else.",
         in_training=(
@@ -109,6 +115,7 @@ INSTRUCTIONS = (
         ),
     ),
     Instruction(
+        name="finer",
         pattern=r"What is the best us gaap tag for entity (\".*?\") in sentence: ",
         reworded=r"Choose the us gaap tag that fits the entity \1 best in this sentence: ",
         in_training=(
@@ -127,6 +134,7 @@ INSTRUCTIONS = (
         ),
     ),
     Instruction(
+        name="xbrl_term",
         pattern=r"Explain this XBRL term briefly in one sentence: (.*?)\.? Answer:",
         reworded=r"In one short sentence, what does this XBRL term mean: \1. Answer:",
         in_training=(
@@ -145,6 +153,7 @@ INSTRUCTIONS = (
         ),
     ),
     Instruction(
+        name="sentiment",
         pattern=r"What is the sentiment of this (news|tweet)\? Please choose an answer from ",
         reworded=r"How does this \1 sound? Choose one of ",
         in_training=(
@@ -162,6 +171,7 @@ INSTRUCTIONS = (
         ),
     ),
     Instruction(
+        name="headline",
         pattern=r"Does the news headline (.*?)\? Please choose an answer from ",
         reworded=r"Say whether this holds for the headline: does it \1? Choose one of ",
         in_training=(
@@ -180,6 +190,7 @@ INSTRUCTIONS = (
         ),
     ),
     Instruction(
+        name="ner",
         # Seventeen wordings, of which none begins like the new one.
         pattern=r"Instruction: ([^\n]*)\nOptions: ",
         reworded=r"Instruction: Classify one entity. \1\nTypes to choose from: ",
@@ -197,6 +208,7 @@ INSTRUCTIONS = (
         ),
     ),
     Instruction(
+        name="formula_use",
         pattern=r"Use formula (.*?) to answer the question\. Answer with a numerical answer with 2 decimal "
         r"places and with no explanations or other text\.",
         reworded=r"Answer the question by means of the formula \1. Give a number with 2 decimal places and "
@@ -218,6 +230,7 @@ INSTRUCTIONS = (
         ),
     ),
     Instruction(
+        name="pages",
         pattern=r"Answer the following question very briefly using scanned text from pages\. No explanation "
         r"needed\.",
         reworded="Use the scanned pages to answer this question in very few words, without an explanation.",
@@ -233,6 +246,7 @@ INSTRUCTIONS = (
         ),
     ),
     Instruction(
+        name="choice",
         pattern=r"Choose the right answer\. Answer with the exact letter and choice text and no "
         r"explanations\.",
         reworded="Which choice is right? Give its exact letter and text and nothing else.",

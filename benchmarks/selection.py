@@ -12,7 +12,7 @@ from ..experts.atomic_write import write_text
 from ..experts.errors import FinLoraError
 from ..experts.tasks import Example, read_examples
 from ..router.selectors import Choice, Selector
-from .asking import WAYS
+from .asking import WAYS, in_training_wordings
 from .replay import StoredAnswers
 from .results import json_lines, read_json_lines
 
@@ -33,7 +33,13 @@ class Selection:
 
 
 def select(
-    answers: StoredAnswers, selector: Selector, *, experts: Sequence[str], prompts: int, seed: int
+    answers: StoredAnswers,
+    selector: Selector,
+    *,
+    experts: Sequence[str],
+    prompts: int,
+    seed: int,
+    wordings: bool = False,
 ) -> Selection:
     """Fit a rule on training prompts of a run and let it choose for the test questions of every task.
 
@@ -43,18 +49,20 @@ def select(
         experts: Those that it may choose; prompts of the others' tasks are kept from it.
         prompts: Most training prompts of each expert.
         seed: Seed of the draw of training prompts.
+        wordings: Whether instructions of the training prompts come in all wordings for training, in turn.
 
     Raises:
         FinLoraError: Examples are missing or malformed, test questions are not those that were answered, or
             the rule cannot be fitted.
     """
     start = time.perf_counter()
-    selector.fit(
-        {
-            expert: draw_prompts(read_examples(answers.layout.examples(expert, "train")), prompts, seed)
-            for expert in experts
-        }
-    )
+    learned = {
+        expert: draw_prompts(read_examples(answers.layout.examples(expert, "train")), prompts, seed)
+        for expert in experts
+    }
+    if wordings:
+        learned = {expert: _in_all_wordings(drawn) for expert, drawn in learned.items()}
+    selector.fit(learned)
     ask = WAYS[answers.layout.scope.asking]
     selection = Selection({}, fit_seconds=time.perf_counter() - start)
     for task in answers.tasks:
@@ -69,6 +77,11 @@ def draw_prompts(examples: Sequence[Example], limit: int, seed: int) -> list[str
     """At most `limit` different prompts, drawn by the seed."""
     prompts = list(dict.fromkeys(example.context for example in examples))
     return random.Random(seed).sample(prompts, min(limit, len(prompts)))
+
+
+def _in_all_wordings(prompts: Sequence[str]) -> list[str]:
+    asked = [Example(prompt, "") for prompt in prompts]
+    return [example.context for example in in_training_wordings(asked, authors=True)]
 
 
 def write_choices(folder: Path, choices: dict[str, list[Choice]]) -> None:

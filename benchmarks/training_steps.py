@@ -99,7 +99,9 @@ def train_seed_router(workshop: Workshop, *, scope: Scope, method: str, seed: in
     steps = config.budget.router.label_steps if plan.label_steps is None else plan.label_steps
     examples = router_examples(workshop, tasks)
     if plan.wordings:
-        examples = {task: in_training_wordings(asked) for task, asked in examples.items()}
+        examples = {
+            task: in_training_wordings(asked, authors=plan.authors) for task, asked in examples.items()
+        }
     train_router(
         new_mixture(workshop.base, experts_of(run, tasks), plan.router, seed=seed, mode=plan.mode),
         examples,

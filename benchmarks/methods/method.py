@@ -53,6 +53,7 @@ class Method:
         open: Makes its model; None if its answers are taken from other methods.
         answers_of: For such a method, whose answers stand for it, by task.
         rule: For a method that chooses one expert for each question, the name of the rule.
+        learns_wordings: Whether the rule is fitted on instructions in several wordings, ten authors' too.
         parts: Names of the trained parts that it needs; `{seed}` stands for the router seed, `{task}` for the
             task that is asked.
         seeds: Router seeds it is run with, (None,) if it has no router.
@@ -68,6 +69,7 @@ class Method:
     open: Opener | None = None
     answers_of: Callable[[str], str] | None = None
     rule: str | None = None
+    learns_wordings: bool = False
     parts: tuple[str, ...] = ()
     seeds: tuple[int | None, ...] = (None,)
     told: Literal["nothing", "task", "category"] = "nothing"

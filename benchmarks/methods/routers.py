@@ -18,6 +18,7 @@ RANDOM = "random_router"
 ADDED = "xlora_added"
 WORDINGS = "xlora_wordings"
 TRUNK_WORDINGS = "trunk_wordings"
+TRUNK_AUTHORS = "trunk_authors"
 ROUTERS = {
     "xlora_token": (
         "X-LoRA, token alone",
@@ -81,6 +82,12 @@ ROUTERS = {
         "Mode trunk after 0 blocks, whose router reads the words themselves; it learned as that of X-LoRA, "
         "several wordings.",
         "#1e40af",
+    ),
+    TRUNK_AUTHORS: (
+        "Mode trunk, wordings of ten authors",
+        "As mode trunk, several wordings, with instructions as ten further authors word them among those "
+        "that it learned from.",
+        "#312e81",
     ),
 }
 """Title, explanation and colour of each method with a router; what it looks like stands in the budget."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..layout import expert_part
 from .method import Method
 
+TFIDF_AUTHORS = "tfidf_authors"
 SELECTORS = {
     "random": ("Random expert", "An expert drawn anew for each question.", "#c4a484", True),
     "retrieval": (
@@ -29,8 +30,15 @@ SELECTORS = {
         "#3b82f6",
         False,
     ),
+    TFIDF_AUTHORS: (
+        "Classifier on words, ten authors",
+        "As the classifier on words, fitted on the wordings that mode trunk, wordings of ten authors, "
+        "learned from.",
+        "#93c5fd",
+        False,
+    ),
 }
-"""Title, explanation, colour, and whether it draws at random, of each rule of `finlora.router.selection`."""
+"""Title, explanation, colour, and whether it draws at random."""
 
 
 def selector(name: str, tasks: tuple[str, ...], seeds: Sequence[int]) -> Method:
@@ -42,7 +50,8 @@ def selector(name: str, tasks: tuple[str, ...], seeds: Sequence[int]) -> Method:
         explanation=explanation,
         colour=colour,
         family="selector",
-        rule=name,
+        rule="tfidf_classifier" if name == TFIDF_AUTHORS else name,
+        learns_wordings=name == TFIDF_AUTHORS,
         parts=tuple(map(expert_part, tasks)),
         seeds=tuple(seeds) if draws else (None,),
     )

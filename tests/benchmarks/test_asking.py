@@ -13,6 +13,7 @@ from finlora.benchmarks.asking import (
     with_examples,
     with_options_backwards,
 )
+from finlora.benchmarks.author_wordings import AUTHORS
 from finlora.benchmarks.instructions import INSTRUCTIONS
 from finlora.experts.encoding import encode_prompts
 from finlora.experts.errors import FinLoraError
@@ -69,6 +70,32 @@ def test_all_other_authors_ask_and_leave_the_rest_as_it_is(task: str):
             if token[0].isdigit() or "us-gaap:" in token:
                 assert token in changed
     assert seen == beginnings
+
+
+@pytest.mark.parametrize("instruction", INSTRUCTIONS, ids=lambda one: one.name)
+def test_what_ten_authors_wrote_is_asked_by_no_protocol(instruction):
+    """Nor five words of it in a row; shorter runs are what English and the subject make alike."""
+    assert set(AUTHORS) == {one.name for one in INSTRUCTIONS}
+    learned = AUTHORS[instruction.name]
+    assert 5 <= len(set(learned)) == len(learned) <= 10
+    trained = set().union(*(runs_of(words_of(wording), 5) for wording in learned))
+    for other in INSTRUCTIONS:
+        for wording in (other.reworded, *other.by_others):
+            assert not trained & runs_of(words_of(wording), 5), wording
+    for wording in learned:
+        assert wording.count(r"\1") == (r"\1" in instruction.reworded)
+
+
+def test_wordings_of_authors_come_in_turn():
+    asked = EMBEDDED.examples("xbrl_tags", "train")[:28]
+    instruction = next(one for one in INSTRUCTIONS if one.name == "xbrl_tags")
+    changed = in_training_wordings(asked, authors=True)
+    turns = 1 + len(instruction.in_training) + len(AUTHORS["xbrl_tags"])
+    for number, example in enumerate(changed):
+        turn = number % turns - 1 - len(instruction.in_training)
+        if turn >= 0:
+            assert example.context.startswith(AUTHORS["xbrl_tags"][turn])
+            assert example.target == asked[number].target
 
 
 @pytest.mark.parametrize("task", EMBEDDED.tasks)
