@@ -94,11 +94,12 @@ class FederatedPlan:
         kinds = [
             *product(("central", "local", "ffa", "core"), (first,), infinite, (1.0,)),
             *product(("core", "central", "local"), (first,), finite[:1], (1.0,)),
-            *product(("core",), (first,), finite[:1], self.more_records),
+            *product(("core",), (first,), finite[:1], self.more_records[:1]),
             *product(("ffa", "local"), self.alphas[1:], infinite, (1.0,)),
-            *product(get_args(Arm), (first,), infinite, (1.0,)),
             *product(("core",), (first,), finite, (1.0,)),
+            *product(get_args(Arm), (first,), infinite, (1.0,)),
             *product(("central", "local"), (first,), finite, (1.0,)),
+            *product(("core",), (first,), finite[:1], self.more_records[1:]),
             *product(get_args(Arm), (first,), finite, (1.0,)),
         ]
         for arm, alpha, epsilon, times in dict.fromkeys(kinds):
