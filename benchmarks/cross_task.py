@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import filelock
 import psutil
@@ -89,10 +90,9 @@ def benchmark(
     Raises:
         FinLoraError: Suite or task are unknown, the folder holds another run or is in use, or a job failed.
     """
-    asked = get_suite(suite)
     config, examples = _resolve(
-        asked,
-        tasks=tuple(tasks or asked.tasks),
+        get_suite(suite),
+        tasks=tuple(tasks or get_suite(suite).tasks),
         base=base,
         quantization=quantization,
         router_seeds=tuple(router_seeds),
@@ -105,14 +105,24 @@ def benchmark(
     layout.folder.mkdir(parents=True, exist_ok=True)
     with _lock(layout):
         claim(layout.config, config)
-        if experts:
-            install_given(layout, experts, load_base(base, quantization))
-        for (task, split), asked in examples.items():
-            if not layout.examples(task, split).exists():
-                write_examples(layout.examples(task, split), asked)
+        _prepare(layout, config, examples, experts or {})
         _run(layout, plan_jobs(layout, config), partial(Workshop, layout, config), workers, ray)
         summarize(layout, config)
     return layout
+
+
+def _prepare(
+    layout: RunLayout,
+    config: RunConfig,
+    examples: Mapping[tuple[str, str], Sequence[Example]],
+    experts: Mapping[str, Path],
+) -> None:
+    """Put given experts and all examples into the run's folder, where they are not there yet."""
+    if experts:
+        install_given(layout, experts, load_base(config.base, config.quantization))
+    for (task, split), asked in examples.items():
+        if not layout.examples(task, split).exists():
+            write_examples(layout.examples(task, split), asked)
 
 
 def _to_compare(budget: Budget, comparison: Comparison, base: str) -> Budget:
@@ -233,16 +243,6 @@ def _resolve(
             raise FinLoraError(
                 f"The {suite.name} suite has no {split} examples of {task}; leave the task out."
             )
-    data = {
-        task: {
-            "version": get_task(task).version,
-            **{
-                split: {"n": len(examples[task, split]), "sha256": examples_sha256(examples[task, split])}
-                for split in SPLITS
-            },
-        }
-        for task in tasks
-    }
     config = RunConfig(
         suite=suite.name,
         tasks=tasks,
@@ -254,10 +254,19 @@ def _resolve(
         compare=comparison.compare,
         resamples=RESAMPLES,
         budget=_to_compare(budget, comparison, base),
-        data=data,
+        data={task: _data_of(task, examples) for task in tasks},
         given_experts=hash_given(experts, tasks),
     )
     return config, examples
+
+
+def _data_of(task: str, examples: Mapping[tuple[str, str], Sequence[Example]]) -> dict[str, Any]:
+    """Version of a task, and number and hash of its examples in each split."""
+    hashes = {
+        split: {"n": len(examples[task, split]), "sha256": examples_sha256(examples[task, split])}
+        for split in SPLITS
+    }
+    return {"version": get_task(task).version, **hashes}
 
 
 def _run(

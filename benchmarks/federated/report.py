@@ -183,7 +183,10 @@ def records_section(found: FoundScores, plan: Mapping[str, Any]) -> Section | No
     heads = ("Who trains", "Records of all parties", "Score", "% of its own gain without privacy")
     words = (
         f"At epsilon {finite[0]:g}. Rows with more records than the suite has are estimates: the noise is "
-        "divided by the factor, as for banks whose batches are so much larger at the same sampling rate.",
+        "divided by the factor, as for banks whose batches are so much larger at the same sampling rate. "
+        f"They take {plan['many_rounds']} rounds instead of {plan['private_rounds']} and clip at "
+        f"{plan['many_clip']:g} instead of {plan['clip']:g}, which pays where noise matters less. Who trains "
+        "alone takes a core with privacy and FFA-LoRA without, and its gain is that of the latter.",
         *(
             f"{title}: {KEPT} % of the gain are kept with {records} records."
             if records
