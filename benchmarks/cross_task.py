@@ -118,8 +118,7 @@ def _prepare(
     experts: Mapping[str, Path],
 ) -> None:
     """Put given experts and all examples into the run's folder, where they are not there yet."""
-    if experts:
-        install_given(layout, experts, load_base(config.base, config.quantization))
+    install_given(layout, experts, partial(load_base, config.base, config.quantization))
     for (task, split), asked in examples.items():
         if not layout.examples(task, split).exists():
             write_examples(layout.examples(task, split), asked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..experts.adapter import CONFIG_FILE, METADATA_FILE, WEIGHTS_FILE, read_expert
@@ -35,21 +35,23 @@ def hash_given(given: Mapping[str, Path], tasks: Sequence[str]) -> dict[str, str
     return {task: hash_tensors(read_expert(given[task]).tensors) for task in sorted(given)}
 
 
-def install_given(layout: RunLayout, given: Mapping[str, Path], base: Base) -> None:
+def install_given(layout: RunLayout, given: Mapping[str, Path], load: Callable[[], Base]) -> None:
     """Copy the experts to where the run would have trained them; those that are there already stay.
 
     Args:
         layout: The run's folder.
         given: Task -> folder of its expert.
-        base: What they must have been trained on.
+        load: Loads the base that they must have been trained on; called only if one is to be copied.
 
     Raises:
         FinLoraError: One was trained on another base.
     """
-    for task, folder in given.items():
-        target = layout.expert(task)
-        if is_finished(target, result=METADATA_FILE):
-            continue
+    missing = [task for task in given if not is_finished(layout.expert(task), result=METADATA_FILE)]
+    if not missing:
+        return
+    base = load()
+    for task in missing:
+        target, folder = layout.expert(task), given[task]
         expert = read_expert(folder)
         expert.check_fits(base)
         unfinished = target.with_name(f".{task}.unfinished")

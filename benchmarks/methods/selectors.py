@@ -39,6 +39,8 @@ SELECTORS = {
     ),
 }
 """Title, explanation, colour, and whether it draws at random."""
+ON_WORDINGS = {TFIDF_AUTHORS: "tfidf_classifier"}
+"""Those that are another rule, fitted on instructions in several wordings, and which one."""
 
 
 def selector(name: str, tasks: tuple[str, ...], seeds: Sequence[int]) -> Method:
@@ -50,8 +52,8 @@ def selector(name: str, tasks: tuple[str, ...], seeds: Sequence[int]) -> Method:
         explanation=explanation,
         colour=colour,
         family="selector",
-        rule="tfidf_classifier" if name == TFIDF_AUTHORS else name,
-        learns_wordings=name == TFIDF_AUTHORS,
+        rule=ON_WORDINGS.get(name, name),
+        learns_wordings=name in ON_WORDINGS,
         parts=tuple(map(expert_part, tasks)),
         seeds=tuple(seeds) if draws else (None,),
     )

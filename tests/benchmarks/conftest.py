@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from finlora.benchmarks.layout import EXPERT_PREFIX, RunLayout
 from finlora.benchmarks.methods import make_methods
 from finlora.benchmarks.predictions import Prediction, Summary, write_predictions
+from finlora.experts.tasks.suites import SUITES
 
 TASKS = ("xbrl_tags", "xbrl_value", "finer", "headline")
 SEEDS = (0, 1, 2)
@@ -132,3 +133,10 @@ def import_toy() -> Iterator[Callable[[str], ModuleType]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parent))
         yield importlib.import_module
+
+
+@pytest.fixture(scope="module")
+def toy(import_toy: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
+    """The toy benchmark, importable here and in its workers."""
+    yield import_toy("toy_benchmark")
+    SUITES.pop("toy", None)

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Sized
 from importlib.util import find_spec
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -24,7 +24,6 @@ from finlora.benchmarks.predictions import read_predictions
 from finlora.benchmarks.results import Result, ResultIndex, read_results
 from finlora.experts.base_model import load_base
 from finlora.experts.errors import FinLoraError
-from finlora.experts.tasks.suites import SUITES
 from finlora.router import load_mixture
 
 HERE = Path(__file__).parent
@@ -32,25 +31,9 @@ TASKS = ("headline", "sentiment")
 
 
 @pytest.fixture(scope="module")
-def toy(import_toy: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
-    """The toy benchmark, importable here and in its workers."""
-    yield import_toy("toy_benchmark")
-    SUITES.pop("toy", None)
-
-
-@pytest.fixture(scope="module")
 def unbroken(toy: ModuleType, base_folder: str, tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
     """A benchmark that ran without a break."""
     return toy.run(base_folder, tmp_path_factory.mktemp("unbroken"))
-
-
-def scores(layout: RunLayout) -> dict[tuple[object, ...], tuple[object, ...]]:
-    """All numbers of a run that do not depend on the clock."""
-    return {
-        (one.method, one.task, one.metric, one.seed): (one.value, one.low, one.high, one.n)
-        for one in read_results(layout.results)
-        if one.metric == "score" or one.metric.startswith(("difference:", "ratio:"))
-    }
 
 
 def test_every_method_answers_every_task(unbroken: RunLayout):
@@ -136,14 +119,14 @@ def test_the_run_leaves_a_mixture_and_a_report(unbroken: RunLayout, base_folder:
 
 def test_a_finished_run_is_only_reported_again(toy: ModuleType, base_folder: str, unbroken: RunLayout):
     cells = {path: path.stat().st_mtime_ns for path in unbroken.folder.rglob("cells/**/*.jsonl")}
-    numbers = scores(unbroken)
+    numbers = toy.scores(unbroken)
     unbroken.report_html.unlink()
     start = time.monotonic()
     toy.run(base_folder, unbroken.folder.parent)
     assert time.monotonic() - start < 20
     assert unbroken.report_html.exists()
     assert {path: path.stat().st_mtime_ns for path in cells} == cells
-    assert scores(unbroken) == numbers
+    assert toy.scores(unbroken) == numbers
 
 
 def test_kill_9_in_training_and_the_same_numbers_come_out(
@@ -162,7 +145,7 @@ def test_kill_9_in_training_and_the_same_numbers_come_out(
     assert layout.expert("sentiment").exists()
     assert not layout.results.exists(), "the run was over before it could be killed"
     toy.run(base_folder, tmp_path)
-    assert scores(layout) == scores(unbroken)
+    assert toy.scores(layout) == toy.scores(unbroken)
     for name in ("experts/headline", "experts/sentiment", "multitask"):
         file = Path(name) / "adapter_model.safetensors"
         assert (layout.folder / file).read_bytes() == (unbroken.folder / file).read_bytes()

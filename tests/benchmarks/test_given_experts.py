@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -10,18 +9,9 @@ import pytest
 
 from finlora.benchmarks.comparison import Comparison
 from finlora.benchmarks.layout import RunLayout
-from finlora.benchmarks.results import read_results
 from finlora.experts.errors import FinLoraError
-from finlora.experts.tasks.suites import SUITES
 
 ROUTER_SEEDS = {"router_seeds": (0,)}
-
-
-@pytest.fixture(scope="module")
-def toy(import_toy: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
-    """The toy benchmark, importable here and in its workers."""
-    yield import_toy("toy_benchmark")
-    SUITES.pop("toy", None)
 
 
 @pytest.fixture(scope="module")
@@ -39,26 +29,19 @@ def foreign(trained: RunLayout, tmp_path: Path) -> Path:
     return folder
 
 
-def numbers(layout: RunLayout) -> dict[tuple[object, ...], tuple[object, ...]]:
-    """All scores of a run."""
-    return {
-        (one.method, one.task, one.metric, one.seed): (one.value, one.low, one.high, one.n)
-        for one in read_results(layout.results)
-        if one.metric == "score" or one.metric.startswith(("difference:", "ratio:"))
-    }
-
-
 def test_given_experts_score_as_the_same_ones_trained(
     toy: ModuleType, base_folder: str, trained: RunLayout, foreign: Path, tmp_path: Path
 ):
     given = {"headline": foreign, "sentiment": trained.expert("sentiment")}
     run = toy.run(base_folder, tmp_path / "runs", experts=given, **ROUTER_SEEDS)
-    assert numbers(run) == numbers(trained)
+    assert toy.scores(run) == toy.scores(trained)
     assert not run.cost("experts/headline").exists()
     config = json.loads(run.config.read_text())
     assert set(config["given_experts"]) == {"headline", "sentiment"}
     # The same command finds all done; with another expert it is another run.
-    assert numbers(toy.run(base_folder, tmp_path / "runs", experts=given, **ROUTER_SEEDS)) == numbers(trained)
+    assert toy.scores(toy.run(base_folder, tmp_path / "runs", experts=given, **ROUTER_SEEDS)) == toy.scores(
+        trained
+    )
     swapped = given | {"headline": trained.expert("sentiment")}
     with pytest.raises(FinLoraError, match=r"another configuration \(given_experts\.headline was"):
         toy.run(base_folder, tmp_path / "runs", experts=swapped, **ROUTER_SEEDS)

@@ -5,6 +5,7 @@ from pathlib import Path
 from finlora.benchmarks.budgets import Budget, RouterPlan
 from finlora.benchmarks.cross_task import benchmark
 from finlora.benchmarks.layout import RunLayout
+from finlora.benchmarks.results import read_results
 from finlora.experts.settings import ExpertSettings
 from finlora.experts.tasks import Example
 from finlora.experts.tasks.suites import SUITES, Suite
@@ -51,3 +52,12 @@ def run(base: str, runs: Path, **changes: object) -> RunLayout:
     SUITES["toy"] = Suite(name="toy", title="Toy tasks", tasks=tuple(ANSWERS), build=build)
     settings = {"router_seeds": (0, 1), "budget": BUDGET, "workers": 2, **changes}
     return benchmark("toy", base=base, runs=runs, **settings)  # pyright: ignore[reportArgumentType]
+
+
+def scores(layout: RunLayout) -> dict[tuple[object, ...], tuple[object, ...]]:
+    """All numbers of a run that do not depend on the clock."""
+    return {
+        (one.method, one.task, one.metric, one.seed): (one.value, one.low, one.high, one.n)
+        for one in read_results(layout.results)
+        if one.metric == "score" or one.metric.startswith(("difference:", "ratio:"))
+    }
